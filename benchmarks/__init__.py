@@ -1,0 +1,1 @@
+"""The tables of the papers, regenerated: ``python -m benchmarks list``."""

@@ -1,0 +1,145 @@
+"""The command line: ``python -m benchmarks list | mnist | speed | render``."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+
+import tyro
+
+from benchmarks import runner, speed
+from benchmarks.experiment import Experiment, known
+from benchmarks.papers import larochelle2009
+from benchmarks.render import render
+from pretrain.data import DataUnavailable
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (larochelle2009.EXPERIMENT,)}
+TABLES = Path("paper_tables")
+
+
+def say(message: str) -> None:
+    """Messages go to standard error; results are files."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Show every experiment with its rows and scales."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Train the rows of a table, resuming what is unfinished, and render it."""
+
+    scale: str = "quick"
+    """How large: smoke, quick or paper."""
+    rows: str = "all"
+    """Row names, separated by commas."""
+    seeds: int | None = None
+    """How many seeds a row; default: the scale's."""
+    data_dir: Path | None = None
+    """Folder with the data set's original files; default: PRETRAIN_DATA, the cache, or fetched."""
+    out: Path = TABLES
+    """Folder for results; they go to OUT/EXPERIMENT/SCALE."""
+    grid: bool = False
+    """Choose each row's hyperparameters among its declared grid by validation error first."""
+    wave: int | None = None
+    """Members trained side by side; default: all on an accelerator, one on a CPU."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Render:
+    """Make tables and figures again from stored results."""
+
+    experiment: str = "all"
+    """Which experiment."""
+    out: Path = TABLES
+    """Folder that holds the results."""
+
+
+def list_experiments() -> int:
+    """Prints every experiment."""
+    for experiment in EXPERIMENTS.values():
+        print(f"{experiment.name}: {experiment.title}\n  {experiment.source}")
+        print(f"  rows: {', '.join(row.name for row in experiment.rows)}")
+        for name, scale in experiment.scales.items():
+            print(f"  --scale {name}: {scale.note}; {scale.seeds} seed{'s' if scale.seeds > 1 else ''}")
+    print("speed: one epoch of contrastive divergence beside bare matrix products and other libraries")
+    print("render: tables and figures again from stored results")
+    return 0
+
+
+def run(experiment: Experiment, options: Run) -> int:
+    """Runs one experiment and renders it."""
+    scale = known(options.scale, list(experiment.scales), "scale")
+    names = [row.name for row in experiment.rows] if options.rows == "all" else options.rows.split(",")
+    rows = [experiment.row(name.strip()) for name in names]
+    n_seeds = experiment.scales[scale].seeds if options.seeds is None else options.seeds
+    if n_seeds < 1:
+        raise ValueError(f"--seeds must be at least 1; got {n_seeds}")
+    data = experiment.data[experiment.scales[scale].data](data_dir=options.data_dir, say=say)
+    out = options.out / experiment.name / scale
+    command = shlex.join(["python", "-m", "benchmarks", *_stable(sys.argv[1:])])
+    try:
+        runner.run(
+            experiment, scale, rows, n_seeds=n_seeds, data=data, out=out, grid=options.grid, wave=options.wave, command=command, say=say
+        )
+    except KeyboardInterrupt:
+        say(f"\nstopped; everything finished is in {out}. The same command goes on from here:\n  {command}")
+        return 130
+    for path in render(experiment, scale, out):
+        say(f"wrote {path}")
+    print((out / "table.md").read_text())
+    return 0
+
+
+def render_all(options: Render) -> int:
+    """Renders every scale that has results."""
+    names = list(EXPERIMENTS) if options.experiment == "all" else [known(options.experiment, list(EXPERIMENTS), "experiment")]
+    for name in names:
+        for scale in EXPERIMENTS[name].scales:
+            folder = options.out / name / scale
+            if (folder / "results.jsonl").exists():
+                for path in render(EXPERIMENTS[name], scale, folder):
+                    say(f"wrote {path}")
+    return 0
+
+
+def _stable(words: list[str]) -> list[str]:
+    """The command's words without the folders of one machine."""
+    kept, skip = [], False
+    for word in words:
+        if skip or word.split("=")[0] in ("--data-dir", "--out"):
+            skip = not skip and "=" not in word
+            continue
+        kept.append(word)
+    return kept
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    words = sys.argv[1:] if words is None else words
+    if not words or words[0] in ("-h", "--help"):
+        say(f"{__doc__}\nEach command explains itself: python -m benchmarks mnist --help")
+        return 0 if words else 2
+    try:
+        name = known(words[0], ["list", *EXPERIMENTS, "speed", "render"], "command")
+        prog = f"python -m benchmarks {name}"
+        if name in EXPERIMENTS:
+            return run(EXPERIMENTS[name], tyro.cli(Run, prog=prog, args=words[1:]))
+        if name == "render":
+            return render_all(tyro.cli(Render, prog=prog, args=words[1:]))
+        if name == "speed":
+            tyro.cli(speed.main, prog=prog, args=words[1:])
+            return 0
+        tyro.cli(List, prog=prog, args=words[1:])
+        return list_experiments()
+    except (ValueError, DataUnavailable) as error:
+        say(str(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""What an experiment is: values only. A declaration says what is run, on what, and what was published."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from pretrain.data import Splits
+from pretrain.stack import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Errors as published, in percent; None where the paper gives none."""
+
+    train: float | None
+    valid: float | None
+    test: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How one row is trained at one scale.
+
+    Attributes:
+        pretraining: the stages, from the bottom up; () trains from a random initialisation.
+        fine_tuning: the last stage.
+        grid: dotted path of a number in this plan (``*`` for every pretraining stage) to the values tried for it, of
+            which the best on validation error is chosen; see `choices`.
+    """
+
+    pretraining: tuple[Stage, ...]
+    fine_tuning: Stage
+    grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a table: what it is called, what was published, and its plan at each scale."""
+
+    name: str
+    title: str
+    published: Published
+    plans: Mapping[str, Plan]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large a run is: which data, how many seeds by default, and what a reader should know about it."""
+
+    data: str
+    seeds: int
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A table of a paper.
+
+    Attributes:
+        name: its command.
+        title: of the table.
+        source: where it was published.
+        metric: what the numbers are.
+        scales: by name.
+        rows: in the table's order.
+        data: loaders by name; each takes ``data_dir`` and ``say``.
+        image_shape: of an input, by data name, for pictures of filters.
+        notes: lines printed under the table.
+    """
+
+    name: str
+    title: str
+    source: str
+    metric: str
+    scales: Mapping[str, Scale]
+    rows: tuple[Row, ...]
+    data: Mapping[str, Callable[..., Splits]]
+    image_shape: Mapping[str, tuple[int, int]]
+    notes: tuple[str, ...] = ()
+
+    def row(self, name: str) -> Row:
+        """The row of that name.
+
+        Raises:
+            UnknownName: with the nearest one there is.
+        """
+        return {row.name: row for row in self.rows}[known(name, [row.name for row in self.rows], "row")]
+
+
+class UnknownName(ValueError):
+    """A name that is not known, with the nearest that is."""
+
+
+def known(name: str, names: Sequence[str], what: str) -> str:
+    """``name`` if it is one of ``names``.
+
+    Raises:
+        UnknownName: with the nearest one, and all of them.
+    """
+    if name in names:
+        return name
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    raise UnknownName(f"unknown {what} {name!r}: did you mean {nearest[0]!r}? There are {', '.join(names)}.")
+
+
+def declared(value: Any) -> Any:
+    """A plan, stage, learner or recipe as JSON values: class names and fields, nothing left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: declared(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"is": type(value).__name__} | fields
+    if isinstance(value, Mapping):
+        return {str(key): declared(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [declared(item) for item in value]
+    if isinstance(value, np.ndarray | jax.Array):
+        return np.asarray(value).tolist()
+    return value
+
+
+def declaration_hash(experiment: Experiment, row: Row, scale: str, plan: Plan) -> str:
+    """Names what was run: twelve hexadecimal digits over the data's name, the row and its plan."""
+    what = [experiment.name, row.name, scale, experiment.scales[scale].data, declared(plan)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def replaced(plan: Plan, path: str, value: Any) -> Plan:
+    """The plan with the number at a dotted path replaced; ``pretraining.*.…`` replaces it in every pretraining stage.
+
+    Raises:
+        UnknownName: if there is no such number.
+    """
+    return _replaced(plan, path.split("."), value)
+
+
+def _replaced(node: Any, path: list[str], value: Any) -> Any:
+    if not path:
+        return value
+    head, *rest = path
+    if isinstance(node, tuple):
+        chosen = range(len(node)) if head == "*" else [int(head)]
+        return tuple(_replaced(item, rest, value) if i in chosen else item for i, item in enumerate(node))
+    known(head, [field.name for field in dataclasses.fields(node)], "number")
+    return dataclasses.replace(node, **{head: _replaced(getattr(node, head), rest, value)})

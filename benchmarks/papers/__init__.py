@@ -1,0 +1,1 @@
+"""One paper a file: declarations and published numbers, no loops."""

@@ -1,0 +1,97 @@
+"""Larochelle, Bengio, Louradour & Lamblin, *Exploring strategies for training deep neural networks*, JMLR 10:1-40 (2009).
+
+Table 1: classification error on MNIST, 50,000 training, 10,000 validation and 10,000 test images, inputs in [0, 1]; three
+hidden layers of sigmoid units, softmax output, stochastic gradient descent, early stopping on validation error, and
+hyperparameters chosen on validation error.
+"""
+
+from __future__ import annotations
+
+from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
+from pretrain import (
+    Autoencoder,
+    BernoulliRBM,
+    Classifier,
+    Linear,
+    LogisticAutoregression,
+    Momentum,
+    Sgd,
+    Stage,
+    SupervisedGreedy,
+)
+from pretrain.data import digits, mnist
+
+TITLES = {
+    "srbm": ("SRBM: stacked restricted Boltzmann machines", Published(0.0, 1.20, 1.20)),
+    "saa": ("SAA: stacked autoassociators", Published(0.0, 1.31, 1.41)),
+    "logistic-autoregression": ("stacked logistic autoregressions", Published(0.0, 1.65, 1.85)),
+    "supervised": ("deep network, supervised pretraining", Published(0.0, 1.74, 2.04)),
+    "deep": ("deep network, no pretraining", Published(0.004, 2.07, 2.40)),
+    "shallow": ("shallow network, no pretraining", Published(0.0, 1.91, 1.93)),
+}
+"""Row names, titles and the published errors, Table 1."""
+
+
+def tuning(rate: float, epochs: int, batch_size: int, *, n_hidden: tuple[int, ...] = (), start: float = 0.0) -> Stage:
+    """Plain SGD on all layers, its rate constant until epoch ``start`` and then falling to zero; early stopping."""
+    learner = Classifier(10, n_hidden)
+    return Stage(learner, Sgd(rate, Linear(float(epochs), start)), epochs, batch_size, patience=epochs)
+
+
+# --- smoke: seconds, on 8x8 digits; it shows that everything runs, not what it reaches ---
+
+SMOKE = {
+    "srbm": Plan(
+        (Stage(BernoulliRBM(32), Momentum(0.05), epochs=4, batch_size=20),) * 3,
+        tuning(0.5, 8, 20),
+        grid={"fine_tuning.optimizer.learning_rate": (0.25, 0.5)},
+    ),
+    "saa": Plan((Stage(Autoencoder(32), Momentum(0.02), epochs=4, batch_size=20),) * 3, tuning(0.5, 8, 20)),
+    "logistic-autoregression": Plan(
+        (Stage(LogisticAutoregression(32), Momentum(0.02), epochs=4, batch_size=20),) * 3, tuning(0.5, 8, 20)
+    ),
+    "supervised": Plan(
+        (Stage(SupervisedGreedy(10, (32,)), Sgd(0.5), epochs=4, batch_size=20),) * 3, tuning(0.5, 8, 20)
+    ),
+    "deep": Plan((), tuning(0.5, 8, 20, n_hidden=(32, 32, 32))),
+    "shallow": Plan((), tuning(0.5, 8, 20, n_hidden=(32,))),
+}
+
+# --- quick: all of MNIST, three layers of 500, minutes on two cores ---
+
+QUICK = {
+    "srbm": Plan(
+        (Stage(BernoulliRBM(500), Momentum(0.1, weight_decay=2e-4), epochs=12, batch_size=100),) * 3,
+        tuning(1.0, 20, 50),
+    ),
+    "saa": Plan((Stage(Autoencoder(500), Momentum(0.05), epochs=12, batch_size=100),) * 3, tuning(1.0, 20, 50)),
+    "logistic-autoregression": Plan(
+        (Stage(LogisticAutoregression(500), Momentum(0.05, weight_decay=1e-5), epochs=12, batch_size=100),) * 3,
+        tuning(1.0, 20, 50),
+    ),
+    "supervised": Plan(
+        (Stage(SupervisedGreedy(10, (500,)), Sgd(0.5), epochs=8, batch_size=50),) * 3, tuning(0.5, 15, 50)
+    ),
+    "deep": Plan((), tuning(1.0, 30, 50, n_hidden=(500, 500, 500), start=15.0)),
+    "shallow": Plan((), tuning(0.5, 30, 50, n_hidden=(500,), start=15.0)),
+}
+
+EXPERIMENT = Experiment(
+    name="mnist",
+    title="MNIST: greedy layer-wise pretraining of deep networks",
+    source=(
+        "Larochelle, Bengio, Louradour & Lamblin, Exploring strategies for training deep neural networks, "
+        "JMLR 10:1-40 (2009), Table 1"
+    ),
+    metric="classification error, percent",
+    scales={
+        "smoke": Scale("digits", 1, "8x8 digits, three layers of 32: it shows that everything runs"),
+        "quick": Scale("mnist", 1, "all of MNIST, three layers of 500, minutes on two cores"),
+    },
+    rows=tuple(
+        Row(name, title, published, {"smoke": SMOKE[name], "quick": QUICK[name]})
+        for name, (title, published) in TITLES.items()
+    ),
+    data={"mnist": mnist, "digits": lambda **_: digits()},
+    image_shape={"mnist": (28, 28), "digits": (8, 8)},
+)

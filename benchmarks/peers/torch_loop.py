@@ -1,0 +1,42 @@
+"""A plain PyTorch loop on the CPU, the same CD-1 as ours: sampled hiddens, mean-field visibles, momentum, reshuffling.
+
+It is written as one who knows torch would write it: no autograd, ``addmm`` for products with a bias, updates in place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch  # type: ignore[import-not-found]  # an optional peer
+
+from benchmarks.peers import Done, Setting
+
+ALGORITHM = "CD-1, sampled hiddens, mean-field visibles, momentum; reshuffled every epoch; eager, in place, no autograd"
+PACKAGES = ("torch",)
+
+
+@torch.inference_mode()
+def train(x: np.ndarray, setting: Setting, done: Done) -> None:
+    """Calls ``done`` after the last update of every epoch."""
+    torch.manual_seed(setting.seed)
+    data = torch.from_numpy(x)
+    weights = 0.01 * torch.randn(setting.n_visible, setting.n_hidden)
+    visible_bias, hidden_bias = torch.zeros(setting.n_visible), torch.zeros(setting.n_hidden)
+    parameters = (weights, visible_bias, hidden_bias)
+    velocities = tuple(torch.zeros_like(parameter) for parameter in parameters)
+    facts = {"device": "cpu", "precision": f"float32, {torch.get_float32_matmul_precision()}"}
+    facts["threads"] = str(torch.get_num_threads())
+    for _ in range(setting.epochs):
+        for rows in torch.randperm(len(data)).split(setting.batch_size):
+            v0 = data[rows]
+            h0 = torch.addmm(hidden_bias, v0, weights).sigmoid_()
+            v1 = torch.addmm(visible_bias, torch.bernoulli(h0), weights.T).sigmoid_()
+            h1 = torch.addmm(hidden_bias, v1, weights).sigmoid_()
+            gradients = (
+                (v0.T @ h0).addmm_(v1.T, h1, alpha=-1).div_(len(rows)),
+                (v0 - v1).mean(dim=0),
+                (h0 - h1).mean(dim=0),
+            )
+            for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
+                velocity.mul_(setting.momentum).add_(gradient)
+                parameter.add_(velocity, alpha=setting.learning_rate)
+        done(facts)

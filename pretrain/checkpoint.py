@@ -1,0 +1,95 @@
+"""Checkpoints: the whole state of every stage of a run, written whole or not at all, through orbax.
+
+A folder holds one sub-folder a stage; in it the newest `pretrain.fit.Progress` of that stage. A run that finds its folder
+goes on from there and ends with the same bits as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from pretrain.fit import Progress
+
+
+def _plain(tree: Any) -> Any:
+    """Typed random keys as their raw numbers, everything else as it is."""
+
+    def leaf(value: Any) -> Any:
+        return jax.random.key_data(value) if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key) else value
+
+    return jax.tree.map(leaf, tree)
+
+
+def _typed(plain: Any, like: Any) -> Any:
+    def leaf(value: Any, template: Any) -> Any:
+        typed = jax.dtypes.issubdtype(template.dtype, jax.dtypes.prng_key)
+        return jax.random.wrap_key_data(value) if typed else value
+
+    return jax.tree.map(leaf, plain, like)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: where; created when first written.
+        every: seconds between saves within a stage. The end of a stage is always saved.
+    """
+
+    def __init__(self, folder: Path | str, every: float = 60.0) -> None:
+        self.folder, self.every = Path(folder).resolve(), every
+        self._saved = time.monotonic()
+
+    def _manager(self, stage: str) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
+        return ocp.CheckpointManager(self.folder / stage, options=options)
+
+    def due(self) -> bool:
+        """Whether ``every`` seconds have passed since the last save."""
+        return time.monotonic() - self._saved >= self.every
+
+    def save(self, stage: str, progress: Progress) -> None:
+        """Writes the progress of a stage and then drops the one before it."""
+        arrays = _plain({"fits": progress.fits, "best": progress.best})
+        history = {name: values.tolist() for name, values in progress.history.items()}
+        facts = {"epoch": progress.epoch, "seconds": progress.seconds, "history": history}
+        with self._manager(stage) as manager:
+            if progress.epoch not in manager.all_steps():
+                args = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(facts))
+                manager.save(progress.epoch, args=args)
+        self._saved = time.monotonic()
+
+    def restore(self, stage: str, like: Progress) -> Progress | None:
+        """The newest progress of a stage, or None where there is none.
+
+        Args:
+            stage: its name.
+            like: a progress of the same structure and shapes.
+
+        Raises:
+            ValueError: if what is stored has another structure or other shapes.
+        """
+        if not (self.folder / stage).is_dir():
+            return None
+        template = _plain({"fits": like.fits, "best": like.best})
+        with self._manager(stage) as manager:
+            step = manager.latest_step()
+            if step is None:
+                return None
+            args = ocp.args.Composite(arrays=ocp.args.StandardRestore(template), facts=ocp.args.JsonRestore())
+            stored = manager.restore(step, args=args)
+        arrays = _typed(stored["arrays"], {"fits": like.fits, "best": like.best})
+        facts = stored["facts"]
+        history = {name: np.asarray(values, np.float32) for name, values in facts["history"].items()}
+        return Progress(facts["epoch"], arrays["fits"], arrays["best"], history, facts["seconds"])
+
+    def clear(self) -> None:
+        """Removes the folder: the run is over and its results are elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)

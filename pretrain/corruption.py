@@ -1,0 +1,58 @@
+"""Corruptions of an input, for denoising autoencoders (Vincent, Larochelle, Bengio & Manzagol, ICML 2008; JMLR 2010).
+
+Each is a pytree whose one number is a leaf: a population of noise levels is one vmap.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+
+class Corruption(Protocol):
+    """A random map ``[..., features] -> [..., features]``."""
+
+    def __call__(self, x: Array, key: Array, /) -> Array: ...
+
+
+@struct.dataclass
+class NoCorruption:
+    """The identity: a plain autoencoder."""
+
+    def __call__(self, x: Array, key: Array) -> Array:
+        return x
+
+
+@struct.dataclass
+class Masking:
+    """Sets each value to 0 with probability ``rate``."""
+
+    rate: float | Array = 0.25
+
+    def __call__(self, x: Array, key: Array) -> Array:
+        return x * (jax.random.uniform(key, x.shape) >= self.rate)
+
+
+@struct.dataclass
+class SaltPepper:
+    """Sets each value, with probability ``rate``, to 0 or 1 at even odds."""
+
+    rate: float | Array = 0.25
+
+    def __call__(self, x: Array, key: Array) -> Array:
+        u = jax.random.uniform(key, x.shape)  # below rate/2: pepper; below rate: salt
+        return jnp.where(u < self.rate, (u >= self.rate / 2).astype(x.dtype), x)
+
+
+@struct.dataclass
+class Gaussian:
+    """Adds N(0, ``std``) to each value; the result may leave [0, 1]."""
+
+    std: float | Array = 0.25
+
+    def __call__(self, x: Array, key: Array) -> Array:
+        return x + self.std * jax.random.normal(key, x.shape)

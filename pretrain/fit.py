@@ -1,0 +1,318 @@
+"""The training loop: the only one.
+
+A run is a scan over minibatches inside a scan over epochs inside one compiled *chunk*; the host loops over chunks,
+fetches what was measured, reports, checkpoints and goes on. Members are vmapped outermost. Everything a run is lives in
+`Fit`: save it, restore it, and the run continues bit for bit, because every random number is derived from
+(member, stage, step, purpose) and never from the position of a chunk.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from pretrain import population
+from pretrain.checks import check_run
+from pretrain.layers import through
+from pretrain.optim import Recipe
+from pretrain.types import Batch, Layer, Learner
+
+INIT, ORDER, STEP, MONITOR = range(4)
+"""The purposes for which a key is derived."""
+
+INIT_ROWS = 10_000
+"""At most so many training rows are shown to ``learner.init`` (evenly spaced ones)."""
+
+
+class Fit(NamedTuple):
+    """Everything one member's run is.
+
+    Attributes:
+        params: what is learned.
+        state: what the learner carries besides (persistent chains), or ().
+        opt_state: the optimiser's state.
+        key: the member's key for this run; never consumed, only folded.
+        step: updates made, int32.
+    """
+
+    params: Any
+    state: Any
+    opt_state: Any
+    key: Array
+    step: Array
+
+
+class Best(NamedTuple):
+    """The best parameters so far, by the first measure on the monitor ``valid``; kept for early stopping.
+
+    Attributes:
+        params: the parameters of the best epoch.
+        score: their measure; infinity before the first epoch.
+        epoch: the epoch after which they were taken, from 1.
+        wait: epochs since. Once it exceeds the patience the member has stopped and this no longer changes.
+    """
+
+    params: Any
+    score: Array
+    epoch: Array
+    wait: Array
+
+
+class Progress(NamedTuple):
+    """A population after a chunk; all a run needs to go on from here.
+
+    Attributes:
+        epoch: epochs done.
+        fits: `Fit` with a leading member axis.
+        best: `Best` with a leading member axis, or None where there is no early stopping.
+        history: measure name to ``[epoch, members]``.
+        seconds: time spent so far, compilation included.
+    """
+
+    epoch: int
+    fits: Fit
+    best: Best | None
+    history: dict[str, np.ndarray]
+    seconds: float
+
+    @property
+    def params(self) -> Any:
+        """What the run delivers, ``[members, ...]``: the best parameters under early stopping, else the last."""
+        return self.fits.params if self.best is None else self.best.params
+
+    @property
+    def finite(self) -> np.ndarray:
+        """``[members]`` whether every delivered parameter is finite."""
+        return np.asarray(_finite(self.params))
+
+
+@jax.jit
+def _finite(params: Any) -> Array:
+    leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(params)]
+    return jnp.stack(leaves).all(axis=0)
+
+
+def _axes(batch: Batch) -> Batch:
+    """vmap axes of a batch: ``x`` of rank 2 is shared by all members, of rank 3 it is each member's own."""
+    shared = {"x": 2, "y": 1, "pair": 2}
+    own = {name: getattr(batch, name) is not None and getattr(batch, name).ndim > shared[name] for name in batch._fields}
+    return Batch(*(0 if own[name] else None for name in batch._fields))  # type: ignore[arg-type]
+
+
+def _rows(batch: Batch, rows: Any) -> Batch:
+    return jax.tree.map(lambda leaf: leaf[rows], batch)
+
+
+def start(
+    learner: Learner, optimizer: Recipe, train: Batch, key: Array, *, batch_size: int, lower: Sequence[Layer] = (), params: Any = None
+) -> Fit:
+    """One member's run before its first update; ``params`` replaces the learner's initial ones (fine-tuning)."""
+    n_rows = train.x.shape[0]
+    sample = through(lower, _rows(train, slice(None, None, -(-n_rows // INIT_ROWS))))
+    initial, state = learner.init(jax.random.fold_in(key, INIT), sample)
+    params = initial if params is None else params
+    opt_state = optimizer.build(n_rows // batch_size).init(params)
+    return Fit(params, state, opt_state, key, jnp.zeros((), jnp.int32))
+
+
+def epoch(
+    learner: Learner, optimizer: Recipe, fit: Fit, train: Batch, *, batch_size: int, lower: Sequence[Layer] = ()
+) -> tuple[Fit, dict[str, Array]]:
+    """One member's pass over the training rows in a fresh random order; metrics are means over its minibatches.
+
+    Rows left over by ``batch_size`` are left out of this epoch; the next order draws others.
+    """
+    n_rows = train.x.shape[0]
+    steps = n_rows // batch_size
+    transform = optimizer.build(steps)
+    order_key = jax.random.fold_in(jax.random.fold_in(fit.key, ORDER), fit.step // steps)
+    order = jax.random.permutation(order_key, n_rows)[: steps * batch_size].reshape(steps, batch_size)
+    step_key = jax.random.fold_in(fit.key, STEP)
+
+    def update(fit: Fit, rows: Array) -> tuple[Fit, dict[str, Array]]:
+        batch = through(lower, _rows(train, rows))
+        key = jax.random.fold_in(step_key, fit.step)
+        grads, state, metrics = learner.gradient(fit.params, fit.state, batch, key)
+        updates, opt_state = transform.update(grads, fit.opt_state, fit.params)
+        return Fit(optax.apply_updates(fit.params, updates), state, opt_state, fit.key, fit.step + 1), metrics
+
+    fit, metrics = jax.lax.scan(update, fit, order)
+    return fit, jax.tree.map(jnp.mean, metrics)
+
+
+def _keep(best: Best, params: Any, score: Array, epoch: Array, patience: Array) -> Best:
+    running = best.wait <= patience
+    better = running & (score < best.score)
+    wait = jnp.where(better, 0, best.wait + running)
+    kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, best.params)
+    return Best(kept, jnp.where(better, score, best.score), jnp.where(better, epoch, best.epoch), wait)
+
+
+@functools.partial(jax.jit, static_argnames=("batch_size", "chunk"), donate_argnames=("fits", "best"))
+def _chunk(
+    learner: Learner,
+    optimizer: Recipe,
+    lower: tuple[Layer, ...],
+    fits: Fit,
+    best: Best | None,
+    train: Batch,
+    monitors: dict[str, Batch],
+    done: Array,
+    epochs: Array,
+    patience: Array,
+    *,
+    batch_size: int,
+    chunk: int,
+) -> tuple[Fit, Best | None, dict[str, Array]]:
+    """``chunk`` epochs of the whole population; epochs past the last are passed over, so one compile serves all chunks."""
+
+    def one(learner: Learner, optimizer: Recipe, lower: Any, fit: Fit, train: Batch, monitors: dict[str, Batch]):
+        fit, metrics = epoch(learner, optimizer, fit, train, batch_size=batch_size, lower=lower)
+        key = jax.random.fold_in(jax.random.fold_in(fit.key, MONITOR), fit.step)
+        seen = {}
+        for name, batch in monitors.items():
+            measures = learner.evaluate(fit.params, through(lower, batch), key)
+            seen |= {f"{name}/{measure}": value for measure, value in measures.items()}
+            if name == "valid":
+                seen["score"] = next(iter(measures.values()))
+        return fit, metrics | seen
+
+    axes = (0, 0, 0, 0, _axes(train), {name: _axes(batch) for name, batch in monitors.items()})
+    population_epoch = jax.vmap(one, in_axes=axes)
+
+    def advance(carry: Any) -> Any:
+        fits, best, index = carry
+        fits, seen = population_epoch(learner, optimizer, lower, fits, train, monitors)
+        score = seen.pop("score", None)
+        if best is not None:
+            best = jax.vmap(_keep, in_axes=(0, 0, 0, None, None))(best, fits.params, score, index + 1, patience)
+        return (fits, best, index + 1), seen
+
+    def skip(carry: Any) -> Any:
+        seen = jax.eval_shape(lambda c: advance(c)[1], carry)
+        return carry, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), seen)
+
+    def body(carry: Any, _: None) -> Any:
+        return jax.lax.cond(carry[2] < epochs, advance, skip, carry)
+
+    (fits, best, _), seen = jax.lax.scan(body, (fits, best, done), length=chunk)
+    return fits, best, seen
+
+
+def run(
+    learner: Learner,
+    optimizer: Recipe,
+    train: Batch,
+    *,
+    epochs: int,
+    batch_size: int,
+    seeds: Sequence[int] = (0,),
+    keys: Array | None = None,
+    lower: Sequence[Layer] = (),
+    params: Any = None,
+    monitors: Mapping[str, Batch] | None = None,
+    patience: int | None = None,
+    chunk: int = 1,
+    resume: Progress | None = None,
+    on_chunk: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Trains a population of one learner and returns it with its history.
+
+    Args:
+        learner: the objective. Any numeric leaf may hold one value a member.
+        optimizer: the recipe; likewise.
+        train: ``x`` of ``[rows, features]`` is shared by all members, of ``[members, rows, features]`` it is their own.
+        epochs: how many at most.
+        batch_size: rows an update.
+        seeds: one a member.
+        keys: ``[members]`` random keys, in place of ``seeds``.
+        lower: trained layers (with a member axis) through which every minibatch is passed first.
+        params: initial parameters with a member axis, in place of ``learner.init``'s.
+        monitors: batches on which ``learner.evaluate`` is called after every epoch, by name.
+        patience: None keeps the last parameters. A number keeps, a member at a time, those with the lowest first measure
+            on the monitor ``valid``, and stops a member after so many epochs without a better one.
+        chunk: epochs a compiled call; it changes no bit of the result.
+        resume: a `Progress` of the same run to go on from. Its arrays are consumed.
+        on_chunk: called after every chunk, before the next consumes the arrays it is shown.
+
+    Raises:
+        ValueError: if the data does not suit the learner; the message gives the value and the fix.
+    """
+    monitors = dict(monitors or {})
+    keys = population.member_keys(seeds) if keys is None else keys
+    members = keys.shape[0]
+    learner, optimizer = population.broadcast(learner, members), population.broadcast(optimizer, members)
+    lower, train = tuple(lower), jax.tree.map(jnp.asarray, train)
+    monitors = {name: jax.tree.map(jnp.asarray, batch) for name, batch in monitors.items()}
+    check_run(learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, first=not lower)
+
+    began = time.perf_counter()
+    progress = resume or begin(
+        learner, optimizer, train, batch_size=batch_size, keys=keys, lower=lower, params=params, patience=patience
+    )
+    began -= progress.seconds
+    limit = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
+    while progress.epoch < epochs and not _stopped(progress.best, patience):
+        fits, best, seen = _chunk(
+            learner,
+            optimizer,
+            lower,
+            progress.fits,
+            progress.best,
+            train,
+            monitors,
+            jnp.asarray(progress.epoch, jnp.int32),
+            jnp.asarray(epochs, jnp.int32),
+            limit,
+            batch_size=batch_size,
+            chunk=chunk,
+        )
+        done = min(progress.epoch + chunk, epochs)
+        new = {name: np.asarray(values)[: done - progress.epoch] for name, values in seen.items()}
+        history = {name: np.concatenate([progress.history[name], new[name]]) if progress.history else new[name] for name in new}
+        progress = Progress(done, fits, best, history, time.perf_counter() - began)
+        if on_chunk is not None:
+            on_chunk(progress)
+    return progress
+
+
+def begin(
+    learner: Learner,
+    optimizer: Recipe,
+    train: Batch,
+    *,
+    batch_size: int,
+    keys: Array,
+    lower: Sequence[Layer] = (),
+    params: Any = None,
+    patience: int | None = None,
+) -> Progress:
+    """The population before its first update; the arguments are those of `run`."""
+    members = keys.shape[0]
+    learner, optimizer = population.broadcast(learner, members), population.broadcast(optimizer, members)
+    fits = _begin(learner, optimizer, train, keys, tuple(lower), params, batch_size=batch_size)
+    best = None
+    if patience is not None:
+        zero = jnp.zeros((members,), jnp.int32)
+        best = Best(jax.tree.map(jnp.copy, fits.params), jnp.full((members,), jnp.inf), zero, jnp.copy(zero))
+    return Progress(0, fits, best, {}, 0.0)
+
+
+@functools.partial(jax.jit, static_argnames=("batch_size",))
+def _begin(learner: Any, optimizer: Any, train: Batch, keys: Array, lower: Any, params: Any, *, batch_size: int) -> Fit:
+    def one(learner: Any, optimizer: Any, train: Batch, key: Array, lower: Any, params: Any) -> Fit:
+        return start(learner, optimizer, train, key, batch_size=batch_size, lower=lower, params=params)
+
+    return jax.vmap(one, in_axes=(0, 0, _axes(train), 0, 0, 0))(learner, optimizer, train, keys, lower, params)
+
+
+def _stopped(best: Best | None, patience: int | None) -> bool:
+    return best is not None and patience is not None and bool((np.asarray(best.wait) > patience).all())

@@ -1,0 +1,1 @@
+"""Learners, one a file: each an objective that plugs into `pretrain.fit`."""

@@ -1,0 +1,81 @@
+"""The deep autoencoder: a stack unrolled into an encoder and a decoder, fine-tuned to reconstruct the input.
+
+::
+
+    x_hat = sigmoid(d_1(... d_L(e_L(... e_1(x)))))   L = cross-entropy(x, x_hat), or squared error with a linear output
+
+Reference: Hinton & Salakhutdinov, *Reducing the dimensionality of data with neural networks*, Science 313 (2006).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from pretrain.checks import check_sizes
+from pretrain.layers import Dense, compose, uniform
+from pretrain.losses import Loss, check_loss, reconstruction_loss
+from pretrain.network import Unrolled
+from pretrain.types import Batch, Metrics
+
+
+@struct.dataclass
+class DeepAutoencoder:
+    """A multi-layer autoencoder; `pretrain.stack.unroll` turns a pretrained stack into its parameters.
+
+    Attributes:
+        n_hidden: units of the encoder's layers, from the bottom up; the decoder mirrors them.
+        loss: ``cross_entropy`` (inputs in [0, 1], sigmoid output) or ``squared_error`` (linear output).
+        initial_scale: initial weights are U(-initial_scale/sqrt(n_in), initial_scale/sqrt(n_in)).
+    """
+
+    n_hidden: tuple[int, ...] = struct.field(pytree_node=False)
+    loss: Loss = struct.field(pytree_node=False, default="cross_entropy")
+    initial_scale: float | Array = 1.0
+
+    needs_labels = False
+
+    def __post_init__(self) -> None:
+        check_sizes(**{f"n_hidden[{i}]": n for i, n in enumerate(self.n_hidden)})
+        check_loss(self.loss)
+
+    @property
+    def unit_inputs(self) -> bool:
+        return self.loss == "cross_entropy"
+
+    def init(self, key: Array, data: Batch) -> tuple[Unrolled, Any]:
+        """Random sigmoid layers; the code layer and the last are as the loss asks."""
+        sizes = (data.x.shape[-1], *self.n_hidden)
+        both = (*sizes, *sizes[-2::-1])
+        keys = jax.random.split(key, len(both) - 1)
+        layers = [
+            Dense(uniform(k, n_in, n_out, self.initial_scale), jnp.zeros((n_out,)), "sigmoid")
+            for k, n_in, n_out in zip(keys, both[:-1], both[1:], strict=True)
+        ]
+        if self.loss == "squared_error":
+            layers[-1] = layers[-1].replace(activation="linear")
+        depth = len(self.n_hidden)
+        return Unrolled(tuple(layers[:depth]), tuple(layers[depth:])), ()
+
+    def _loss(self, params: Unrolled, x: Array) -> Array:
+        *below, last = params.decoder
+        preactivation = last.preactivation(compose(below, params.encode(x)))
+        return reconstruction_loss(self.loss, x, preactivation).mean()
+
+    def gradient(self, params: Unrolled, state: Any, batch: Batch, key: Array) -> tuple[Unrolled, Any, Metrics]:
+        """The gradient of the mean reconstruction loss through all layers."""
+        loss, grads = jax.value_and_grad(self._loss)(params, batch.x)
+        return grads, state, {"loss": loss}
+
+    def evaluate(self, params: Unrolled, batch: Batch, key: Array) -> Metrics:
+        """``loss`` as trained, and ``squared_error`` summed over features (the measure of the 2006 paper)."""
+        squared = jnp.square(batch.x - params.reconstruct(batch.x)).sum(axis=-1).mean()
+        return {"loss": self._loss(params, batch.x), "squared_error": squared}
+
+    def layer(self, params: Unrolled) -> Any:
+        """The encoder, as one layer."""
+        return params.encoder_network

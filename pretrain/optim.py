@@ -1,0 +1,124 @@
+"""Optimiser recipes: pytrees of numbers from which the optax transformation is built inside the trace.
+
+A recipe's numbers are leaves, so a population of learning rates is one `jax.vmap`. Weight decay is the L2 penalty
+``weight_decay/2 * |W|^2``: its gradient is added before momentum, to matrices only, never to biases.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+
+class Recipe(Protocol):
+    """Anything that builds an optax transformation, given how many updates an epoch has."""
+
+    def build(self, steps_per_epoch: int, /) -> optax.GradientTransformation: ...
+
+
+class Schedule(Protocol):
+    """A factor on the learning rate as a function of the (fractional) epoch."""
+
+    def __call__(self, epoch: Array, /) -> Array | float: ...
+
+
+@struct.dataclass
+class Constant:
+    """No decay."""
+
+    def __call__(self, epoch: Array) -> float:
+        return 1.0
+
+
+@struct.dataclass
+class Linear:
+    """1 until epoch ``start``, then straight down to 0 at epoch ``end``."""
+
+    end: float | Array
+    start: float | Array = 0.0
+
+    def __call__(self, epoch: Array) -> Array:
+        return jnp.clip((self.end - epoch) / (self.end - self.start), 0.0, 1.0)
+
+
+@struct.dataclass
+class Inverse:
+    """``1 / (1 + rate * epoch)``, the decrease of Larochelle et al. (2009); ``rate`` in 1/epochs."""
+
+    rate: float | Array
+
+    def __call__(self, epoch: Array) -> Array:
+        return 1.0 / (1.0 + self.rate * epoch)
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
+def _descend(learning_rate: float | Array, schedule: Schedule, steps_per_epoch: int) -> optax.GradientTransformation:
+    def rate(step: Any) -> Any:
+        return learning_rate * schedule(step / steps_per_epoch)
+
+    return optax.scale_by_learning_rate(rate)
+
+
+@struct.dataclass
+class Sgd:
+    """Plain stochastic gradient descent.
+
+    Attributes:
+        learning_rate: step size.
+        schedule: factor on it, by epoch.
+        weight_decay: L2 penalty on matrices.
+    """
+
+    learning_rate: float | Array = 0.1
+    schedule: Schedule = Constant()
+    weight_decay: float | Array = 0.0
+
+    def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        """The optax transformation; call it inside the trace."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay, mask=_matrices),
+            _descend(self.learning_rate, self.schedule, steps_per_epoch),
+        )
+
+
+@struct.dataclass
+class Momentum:
+    """Heavy-ball momentum that changes once, the RBM's usual schedule (Hinton, *A practical guide*, 2010, section 9).
+
+    ``velocity = momentum(epoch) * velocity + gradient``; ``params -= learning_rate * schedule(epoch) * velocity``.
+
+    Attributes:
+        learning_rate: step size.
+        initial_momentum: momentum before ``switch_epoch``.
+        momentum: momentum from ``switch_epoch`` on.
+        switch_epoch: in epochs.
+        schedule: factor on the learning rate, by epoch.
+        weight_decay: L2 penalty on matrices.
+    """
+
+    learning_rate: float | Array = 0.1
+    initial_momentum: float | Array = 0.5
+    momentum: float | Array = 0.9
+    switch_epoch: float | Array = 5.0
+    schedule: Schedule = Constant()
+    weight_decay: float | Array = 0.0
+
+    def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        """The optax transformation; call it inside the trace."""
+
+        def momentum(step: Any) -> Array:
+            return jnp.where(step < self.switch_epoch * steps_per_epoch, self.initial_momentum, self.momentum)
+
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay, mask=_matrices),
+            optax.inject_hyperparams(optax.trace)(decay=momentum),
+            _descend(self.learning_rate, self.schedule, steps_per_epoch),
+        )

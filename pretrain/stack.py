@@ -1,0 +1,224 @@
+"""Greedy layer-wise pretraining: train a layer on the codes of those below, stack it, go on; then fine-tune them all.
+
+The procedure of Hinton, Osindero & Teh (2006) and Bengio, Lamblin, Popovici & Larochelle (2006). A stage is a learner, an
+optimiser recipe and how long; any mix of learners makes a stack. Pretraining and fine-tuning are the same loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+
+from pretrain import fit, population
+from pretrain.checkpoint import Checkpoints
+from pretrain.fit import Progress
+from pretrain.layers import Dense, through
+from pretrain.learners.classifier import Classifier, output_layer
+from pretrain.network import Network, Unrolled
+from pretrain.optim import Recipe
+from pretrain.report import Record, Report
+from pretrain.types import Batch, Layer, Learner
+
+MONITOR_ROWS = 2_000
+"""Rows of the training and of the validation part on which a layer's measures are taken while it is pretrained."""
+
+
+@struct.dataclass
+class Stage:
+    """One training run of a stack.
+
+    Attributes:
+        learner: the objective.
+        optimizer: the recipe.
+        epochs: at most so many passes over the training rows.
+        batch_size: rows an update.
+        patience: None keeps the last parameters; a number is early stopping, see `pretrain.fit.run`.
+    """
+
+    learner: Learner
+    optimizer: Recipe
+    epochs: int = struct.field(pytree_node=False)
+    batch_size: int = struct.field(pytree_node=False, default=100)
+    patience: int | None = struct.field(pytree_node=False, default=None)
+
+
+class Pretrained(NamedTuple):
+    """A pretrained stack, every array with a leading member axis.
+
+    Attributes:
+        layers: the layers, from the bottom up.
+        params: what each stage learned.
+        stages: the stages.
+        progress: how each stage went.
+    """
+
+    layers: tuple[Layer, ...]
+    params: tuple[Any, ...]
+    stages: tuple[Stage, ...]
+    progress: tuple[Progress, ...]
+
+    def network(self, index: int = 0) -> Network:
+        """One member's layers as a `Network`."""
+        return Network(population.member(self.layers, index))
+
+
+def pretrain(
+    stages: Sequence[Stage],
+    train: Batch,
+    *,
+    valid: Batch | None = None,
+    seeds: Sequence[int] = (0,),
+    checkpoints: Checkpoints | None = None,
+    report: Report | None = None,
+    chunk: int = 1,
+) -> Pretrained:
+    """Trains the layers of a stack one after the other, each on the codes of those below.
+
+    Args:
+        stages: one a layer, from the bottom up. Any number in them may hold one value a member.
+        train: the training rows.
+        valid: if given, each layer's own measures are also taken on (some of) these, for the history.
+        seeds: one a member.
+        checkpoints: where to keep them and to resume from.
+        report: is shown every epoch.
+        chunk: epochs a compiled call.
+
+    Raises:
+        ValueError: if the data or the sizes do not suit a learner.
+    """
+    layers, params, done = [], [], []
+    keys = population.member_keys(seeds)
+    monitors = {"train": _head(train)} | ({} if valid is None else {"valid": _head(valid)})
+    for index, stage in enumerate(stages):
+        name = f"layer {index + 1}/{len(stages)}"
+        stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
+        progress = _train(name, stage, train, monitors, stage_keys, None, checkpoints, report, chunk)
+        learner = population.broadcast(stage.learner, len(seeds))
+        layer = _layer(learner, progress.params)
+        layers.append(layer)
+        params.append(progress.params)
+        done.append(progress)
+        if index + 1 < len(stages):
+            train, monitors = codes(layer, train), {part: codes(layer, batch) for part, batch in monitors.items()}
+    return Pretrained(tuple(layers), tuple(params), tuple(stages), tuple(done))
+
+
+def fine_tune(
+    layers: Sequence[Layer],
+    stage: Stage,
+    train: Batch,
+    *,
+    valid: Batch,
+    seeds: Sequence[int] = (0,),
+    params: Any = None,
+    checkpoints: Checkpoints | None = None,
+    report: Report | None = None,
+    chunk: int = 1,
+) -> Progress:
+    """Trains all layers together on an objective of their own; the `Progress`'s ``params`` are the networks.
+
+    Args:
+        layers: pretrained layers, under which a new output layer is put where the learner is a `Classifier`; () starts
+            from the learner's own random initialisation.
+        stage: the objective, its recipe and how long.
+        train: the training rows.
+        valid: measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
+        seeds: one a member.
+        params: the whole initial parameters, in place of ``layers`` (`unroll`).
+        checkpoints: where to keep them and to resume from.
+        report: is shown every epoch.
+        chunk: epochs a compiled call.
+    """
+    stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
+    if params is None and layers:
+        if not isinstance(stage.learner, Classifier):
+            raise ValueError(f"layers can start a Classifier, not a {type(stage.learner).__name__}: pass params instead")
+        params = classifier(layers, stage.learner, stage_keys)
+    return _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
+
+
+FINE_TUNE = 1_000
+"""The stage number from which fine-tuning derives its keys."""
+
+
+def classifier(layers: Sequence[Layer], learner: Classifier, keys: Array) -> Network:
+    """Pretrained layers (with a member axis) under a new random output layer: a population of networks."""
+    scale = population.broadcast(learner, keys.shape[0]).output_scale
+    n_in = layers[-1].bias.shape[-1]  # type: ignore[attr-defined]
+    top = jax.vmap(lambda key, scale: output_layer(key, n_in, learner.n_classes, scale))(keys, scale)
+    return Network((*jax.tree.map(jnp.copy, tuple(layers)), top))  # copies: the loop consumes what it is given
+
+
+def unroll(pretrained: Pretrained) -> Unrolled:
+    """A stack as a deep autoencoder: its layers, then their decoders from the top down.
+
+    Raises:
+        ValueError: if a learner of the stack has no decoder.
+    """
+    decoders: list[Dense] = []
+    for stage, params in zip(pretrained.stages, pretrained.params, strict=True):
+        decode = getattr(stage.learner, "decoder", None)
+        if decode is None:
+            raise ValueError(
+                f"{type(stage.learner).__name__} learns no decoder and cannot be unrolled: use an RBM or an autoencoder"
+            )
+        learner = population.broadcast(stage.learner, population.n_members(params))
+        decoders.append(jax.vmap(lambda learner, params: learner.decoder(params))(learner, params))
+    return jax.tree.map(jnp.copy, Unrolled(tuple(pretrained.layers), tuple(decoders[::-1])))  # type: ignore[arg-type]
+
+
+@jax.jit
+def _layer(learner: Any, params: Any) -> Layer:
+    return jax.vmap(lambda learner, params: learner.layer(params))(learner, params)
+
+
+@jax.jit
+def codes(layer: Layer, batch: Batch) -> Batch:
+    """The batch as each member's layer shows it: ``x`` of ``[members, rows, units]``."""
+    shared = batch.x.ndim == 2
+    axes = Batch(None if shared else 0, None, None if shared or batch.pair is None else 0)  # type: ignore[arg-type]
+    out = Batch(0, None, None if batch.pair is None else 0)  # type: ignore[arg-type]
+    return jax.vmap(lambda layer, batch: through((layer,), batch), in_axes=(0, axes), out_axes=out)(layer, batch)
+
+
+def _head(batch: Batch) -> Batch:
+    return jax.tree.map(lambda leaf: leaf[:MONITOR_ROWS], batch)
+
+
+def _train(
+    name: str,
+    stage: Stage,
+    train: Batch,
+    monitors: dict[str, Batch],
+    keys: Array,
+    params: Any,
+    checkpoints: Checkpoints | None,
+    report: Report | None,
+    chunk: int,
+) -> Progress:
+    """One stage through `pretrain.fit.run`, resumed, checkpointed and reported."""
+    folder = name.replace(" ", "-").replace("/", "-of-")
+    options: dict[str, Any] = {"batch_size": stage.batch_size, "keys": keys, "params": params, "patience": stage.patience}
+    arguments = (stage.learner, stage.optimizer, train)
+
+    def on_chunk(progress: Progress) -> None:
+        if checkpoints is not None and checkpoints.due():
+            checkpoints.save(folder, progress)
+        if report is not None:
+            report(Record(name, type(stage.learner).__name__, progress.epoch, stage.epochs, progress.history, progress.seconds))
+
+    resume = None
+    if checkpoints is not None:
+        resume = checkpoints.restore(folder, fit.begin(*arguments, **options))
+    progress = fit.run(
+        *arguments, **options, epochs=stage.epochs, monitors=monitors, chunk=chunk, resume=resume, on_chunk=on_chunk
+    )
+    if checkpoints is not None:
+        checkpoints.save(folder, progress)
+    return progress

@@ -1,0 +1,77 @@
+"""The nouns of the package: a batch of examples, a layer, and the two protocols that every model satisfies.
+
+A *learner* is a frozen pytree that knows how to initialise its parameters, how to turn a minibatch into a gradient, how
+to measure itself, and which layer it passes up. Whatever satisfies it can be pretrained, stacked and fine-tuned by the
+one loop of `pretrain.fit`. A *solver* reaches its parameters in closed form instead.
+
+Shapes below are those of one member; the loop adds the member axis by `jax.vmap`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jax import Array
+
+Metrics = dict[str, Array]
+"""Named scalars. The first is the learner's own measure of progress."""
+
+
+class Batch(NamedTuple):
+    """Examples, along the leading axis; a field is None where it is absent.
+
+    Attributes:
+        x: ``[batch, features]`` inputs, float32.
+        y: ``[batch]`` integer labels, or None.
+        pair: ``[batch, features]`` a neighbour or the next frame of each example, or None.
+    """
+
+    x: Array
+    y: Array | None = None
+    pair: Array | None = None
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """A callable pytree that maps ``[..., n_in]`` to ``[..., n_out]``."""
+
+    def __call__(self, x: Array, /) -> Array: ...
+
+
+class Learner(Protocol):
+    """An objective that plugs into the loop: a `flax.struct.dataclass` whose numbers are leaves and whose sizes are static.
+
+    Attributes:
+        unit_inputs: whether the inputs must lie in [0, 1] (Bernoulli units or cross-entropy reconstructions).
+        needs_labels: whether ``gradient`` reads ``batch.y``.
+    """
+
+    @property
+    def unit_inputs(self) -> bool: ...
+
+    @property
+    def needs_labels(self) -> bool: ...
+
+    def init(self, key: Array, data: Batch, /) -> tuple[Any, Any]:
+        """Returns (params, state) from the training data; state holds what is neither (persistent chains), or ()."""
+        ...
+
+    def gradient(self, params: Any, state: Any, batch: Batch, key: Array, /) -> tuple[Any, Any, Metrics]:
+        """Returns (a descent direction shaped like params, the next state, the metrics of this minibatch)."""
+        ...
+
+    def evaluate(self, params: Any, batch: Batch, key: Array, /) -> Metrics:
+        """Returns the mean measures over a batch; the first is the one by which progress is judged (lower is better)."""
+        ...
+
+    def layer(self, params: Any, /) -> Layer:
+        """Returns the trained layer that is passed up."""
+        ...
+
+
+class Solver(Protocol):
+    """A model with a closed form (kernel PCA, linear slow features)."""
+
+    def solve(self, key: Array, data: Batch, /) -> Any: ...
+
+    def layer(self, params: Any, /) -> Layer: ...
