@@ -84,7 +84,16 @@ def run(experiment: Experiment, options: Run) -> int:
     command = shlex.join(["python", "-m", "benchmarks", *_stable(sys.argv[1:])])
     try:
         runner.run(
-            experiment, scale, rows, n_seeds=n_seeds, data=data, out=out, grid=options.grid, wave=options.wave, command=command, say=say
+            experiment,
+            scale,
+            rows,
+            n_seeds=n_seeds,
+            data=data,
+            out=out,
+            grid=options.grid,
+            wave=options.wave,
+            command=command,
+            say=say,
         )
     except KeyboardInterrupt:
         say(f"\nstopped; everything finished is in {out}. The same command goes on from here:\n  {command}")
@@ -97,7 +106,11 @@ def run(experiment: Experiment, options: Run) -> int:
 
 def render_all(options: Render) -> int:
     """Renders every scale that has results."""
-    names = list(EXPERIMENTS) if options.experiment == "all" else [known(options.experiment, list(EXPERIMENTS), "experiment")]
+    names = (
+        list(EXPERIMENTS)
+        if options.experiment == "all"
+        else [known(options.experiment, list(EXPERIMENTS), "experiment")]
+    )
     for name in names:
         for scale in EXPERIMENTS[name].scales:
             folder = options.out / name / scale

@@ -1,8 +1,8 @@
 """From a declaration to results: the one way an experiment is run.
 
-Each row is trained as populations of seeds; every finished seed is one line of ``results.jsonl``. What is finished is not
-run again, what was interrupted goes on from its checkpoint, bit for bit. Test errors are taken once, at the end, from the
-parameters that validation chose.
+Each row is trained as populations of seeds; every finished seed is one line of ``results.jsonl``. What is finished is
+not run again, what was interrupted goes on from its checkpoint, bit for bit. Test errors are taken once, at the end,
+from the parameters that validation chose.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def run(
         n_seeds: seeds ``0 .. n_seeds - 1`` of each.
         data: the splits.
         out: the folder of this scale's results.
-        grid: whether each row first chooses among its declared grid by validation error; else its declared values stand.
+        grid: whether each row first chooses among its declared grid by validation error; else its declared ones stand.
         wave: members trained side by side; default: all on an accelerator, one on a CPU, where they gain nothing.
         command: recorded beside each result.
         say: where messages go.
@@ -93,8 +93,7 @@ def run(
     results = out / "results.jsonl"
     if wave is None:
         wave = 1 if jax.default_backend() == "cpu" else max(n_seeds, 1)
-    interactive = sys.stderr.isatty() if interactive is None else interactive
-    with _reporter(interactive) as report:
+    with _reporter(sys.stderr.isatty() if interactive is None else interactive) as report:
         for row in rows:
             plan, choice = row.plans[scale], None
             if grid and plan.grid:
@@ -102,7 +101,11 @@ def run(
                 for path, value in choice.values.items():
                     plan = replaced(plan, path, value)
             name = declaration_hash(experiment, row, scale, plan)
-            done = {line["seed"] for line in read_results(results) if line["row"] == row.name and line["declaration"] == name}
+            done = {
+                line["seed"]
+                for line in read_results(results)
+                if line["row"] == row.name and line["declaration"] == name
+            }
             todo = [seed for seed in range(n_seeds) if seed not in done]
             if done:
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
@@ -293,7 +296,11 @@ def peak_memory() -> float:
 def device() -> str:
     """What it ran on."""
     kind = jax.devices()[0]
-    return f"cpu: {os.cpu_count()} cores, {platform.machine()}" if kind.platform == "cpu" else f"{kind.platform}: {kind.device_kind}"
+    return (
+        f"cpu: {os.cpu_count()} cores, {platform.machine()}"
+        if kind.platform == "cpu"
+        else f"{kind.platform}: {kind.device_kind}"
+    )
 
 
 def versions() -> dict[str, str]:
@@ -316,7 +323,6 @@ def commit() -> str | None:
         return None
 
 
-
 @contextlib.contextmanager
 def _reporter(interactive: bool) -> Iterator[Any]:
     if not interactive:
@@ -324,5 +330,3 @@ def _reporter(interactive: bool) -> Iterator[Any]:
         return
     with Live() as live:
         yield live
-
-

@@ -1,7 +1,7 @@
 """Checkpoints: the whole state of every stage of a run, written whole or not at all, through orbax.
 
-A folder holds one sub-folder a stage; in it the newest `pretrain.fit.Progress` of that stage. A run that finds its folder
-goes on from there and ends with the same bits as if it had never stopped.
+A folder holds one sub-folder a stage; in it the newest `pretrain.fit.Progress` of that stage. A run that finds its
+folder goes on from there and ends with the same bits as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -22,14 +23,14 @@ def _plain(tree: Any) -> Any:
     """Typed random keys as their raw numbers, everything else as it is."""
 
     def leaf(value: Any) -> Any:
-        return jax.random.key_data(value) if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key) else value
+        return jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
 
     return jax.tree.map(leaf, tree)
 
 
 def _typed(plain: Any, like: Any) -> Any:
     def leaf(value: Any, template: Any) -> Any:
-        typed = jax.dtypes.issubdtype(template.dtype, jax.dtypes.prng_key)
+        typed = jnp.issubdtype(template.dtype, jax.dtypes.prng_key)
         return jax.random.wrap_key_data(value) if typed else value
 
     return jax.tree.map(leaf, plain, like)

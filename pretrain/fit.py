@@ -101,9 +101,11 @@ def _finite(params: Any) -> Array:
 
 
 def _axes(batch: Batch) -> Batch:
-    """vmap axes of a batch: ``x`` of rank 2 is shared by all members, of rank 3 it is each member's own."""
+    """Vmap axes of a batch: ``x`` of rank 2 is shared by all members, of rank 3 it is each member's own."""
     shared = {"x": 2, "y": 1, "pair": 2}
-    own = {name: getattr(batch, name) is not None and getattr(batch, name).ndim > shared[name] for name in batch._fields}
+    own = {
+        name: getattr(batch, name) is not None and getattr(batch, name).ndim > shared[name] for name in batch._fields
+    }
     return Batch(*(0 if own[name] else None for name in batch._fields))  # type: ignore[arg-type]
 
 
@@ -112,7 +114,14 @@ def _rows(batch: Batch, rows: Any) -> Batch:
 
 
 def start(
-    learner: Learner, optimizer: Recipe, train: Batch, key: Array, *, batch_size: int, lower: Sequence[Layer] = (), params: Any = None
+    learner: Learner,
+    optimizer: Recipe,
+    train: Batch,
+    key: Array,
+    *,
+    batch_size: int,
+    lower: Sequence[Layer] = (),
+    params: Any = None,
 ) -> Fit:
     """One member's run before its first update; ``params`` replaces the learner's initial ones (fine-tuning)."""
     n_rows = train.x.shape[0]
@@ -149,6 +158,7 @@ def epoch(
 
 
 def _keep(best: Best, params: Any, score: Array, epoch: Array, patience: Array) -> Best:
+    score = score.astype(best.score.dtype)  # a weakly typed score would retrace the next chunk
     running = best.wait <= patience
     better = running & (score < best.score)
     wait = jnp.where(better, 0, best.wait + running)
@@ -172,7 +182,7 @@ def _chunk(
     batch_size: int,
     chunk: int,
 ) -> tuple[Fit, Best | None, dict[str, Array]]:
-    """``chunk`` epochs of the whole population; epochs past the last are passed over, so one compile serves all chunks."""
+    """``chunk`` epochs of the whole population; those past the last are passed over: one compile serves all chunks."""
 
     def one(learner: Learner, optimizer: Recipe, lower: Any, fit: Fit, train: Batch, monitors: dict[str, Batch]):
         fit, metrics = epoch(learner, optimizer, fit, train, batch_size=batch_size, lower=lower)
@@ -237,7 +247,8 @@ def run(
         lower: trained layers (with a member axis) through which every minibatch is passed first.
         params: initial parameters with a member axis, in place of ``learner.init``'s.
         monitors: batches on which ``learner.evaluate`` is called after every epoch, by name.
-        patience: None keeps the last parameters. A number keeps, a member at a time, those with the lowest first measure
+        patience: None keeps the last parameters. A number keeps, a member at a time, those with the lowest first
+        measure
             on the monitor ``valid``, and stops a member after so many epochs without a better one.
         chunk: epochs a compiled call; it changes no bit of the result.
         resume: a `Progress` of the same run to go on from. Its arrays are consumed.
@@ -252,7 +263,9 @@ def run(
     learner, optimizer = population.broadcast(learner, members), population.broadcast(optimizer, members)
     lower, train = tuple(lower), jax.tree.map(jnp.asarray, train)
     monitors = {name: jax.tree.map(jnp.asarray, batch) for name, batch in monitors.items()}
-    check_run(learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, first=not lower)
+    check_run(
+        learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, first=not lower
+    )
 
     began = time.perf_counter()
     progress = resume or begin(
@@ -277,7 +290,9 @@ def run(
         )
         done = min(progress.epoch + chunk, epochs)
         new = {name: np.asarray(values)[: done - progress.epoch] for name, values in seen.items()}
-        history = {name: np.concatenate([progress.history[name], new[name]]) if progress.history else new[name] for name in new}
+        history = {
+            name: np.concatenate([progress.history[name], new[name]]) if progress.history else new[name] for name in new
+        }
         progress = Progress(done, fits, best, history, time.perf_counter() - began)
         if on_chunk is not None:
             on_chunk(progress)

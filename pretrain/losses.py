@@ -12,7 +12,8 @@ Loss = Literal["cross_entropy", "squared_error"]
 
 
 def reconstruction_loss(loss: Loss, target: Array, preactivation: Array) -> Array:
-    """The loss of a decoder's ``preactivation`` ``[..., features]`` against ``target``, summed over features: ``[...]``.
+    """The loss of a decoder's ``preactivation`` ``[..., features]`` against ``target``, summed over features:
+    ``[...]``.
 
     ``cross_entropy`` is in nats and goes with a sigmoid output; ``squared_error`` goes with a linear one.
     """

@@ -6,6 +6,7 @@ without pickle, and everything in it is checked before it is believed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -81,7 +82,7 @@ def _in_blocks(network: Any, x: Any) -> np.ndarray:
     weights = layers[0].weights
     if weights.ndim != 2:
         raise ValueError(
-            f"this is a population of {weights.shape[0]} networks: take one with pretrain.population.member(network, index)"
+            f"this is a population of {weights.shape[0]} networks: take one with pretrain.member(network, index)"
         )
     x = np.asarray(x) if not isinstance(x, jax.Array) else x
     check_examples(x)
@@ -158,7 +159,11 @@ def save(network: Network | Unrolled, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: if it is a population, or holds NaN or infinity.
     """
-    parts = {"encoder": network.encoder, "decoder": network.decoder} if isinstance(network, Unrolled) else {"layers": network.layers}
+    parts = (
+        {"encoder": network.encoder, "decoder": network.decoder}
+        if isinstance(network, Unrolled)
+        else {"layers": network.layers}
+    )
     header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     arrays = {}
     for part, layers in parts.items():
@@ -182,7 +187,8 @@ def load(path: str | os.PathLike[str]) -> Network | Unrolled:
     """Reads a network that `save` wrote.
 
     Raises:
-        ValueError: if the file is not such a file, is damaged, or its layers do not fit each other; the message says what.
+        ValueError: if the file is not such a file, is damaged, or its layers do not fit each other; the message says
+        what.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -195,7 +201,9 @@ def load(path: str | os.PathLike[str]) -> Network | Unrolled:
             f"{path} has format {header.get('format')!r} version {header.get('version')!r}; expected {FORMAT!r} {VERSION}"
         )
     try:
-        parts = {part: _layers(part, header[part], entries) for part in ("layers", "encoder", "decoder") if part in header}
+        parts = {
+            part: _layers(part, header[part], entries) for part in ("layers", "encoder", "decoder") if part in header
+        }
         if entries:
             raise ValueError(f"unexpected arrays {sorted(entries)}")
         if set(parts) == {"layers"}:
@@ -240,7 +248,7 @@ def _check_layer(name: str, activation: str, arrays: dict[str, np.ndarray]) -> N
 def _check_chain(layers: tuple[Dense, ...]) -> None:
     if not layers:
         raise ValueError("it has no layers")
-    for i, (below, above) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
+    for i, (below, above) in enumerate(itertools.pairwise(layers)):
         if below.weights.shape[1] != above.weights.shape[0]:
             raise ValueError(
                 f"layer {i} has {below.weights.shape[1]} units but layer {i + 1} takes {above.weights.shape[0]} inputs"

@@ -1,7 +1,7 @@
 """The member axis: seeds and hyperparameters side by side in one program.
 
-Every run is a population, of one by default. Member ``m`` has its own random key and its own value of every numeric leaf
-of its recipe; all members share the static choices (sizes, step counts, batch size), hence one compiled program.
+Every run is a population, of one by default. Member ``m`` has its own random key and its own value of every numeric
+leaf of its recipe; all members share the static choices (sizes, step counts, batch size), hence one compiled program.
 """
 
 from __future__ import annotations

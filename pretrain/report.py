@@ -91,7 +91,8 @@ class Lines:
         self._last = (record.stage, record.seconds)
         label = f"{self.label} | " if self.label else ""
         print(
-            f"{label}{record.stage} {record.learner} | epoch {record.epoch}/{record.epochs} | {measures(record.history)} | "
+            f"{label}{record.stage} {record.learner} | epoch {record.epoch}/{record.epochs} | "
+            f"{measures(record.history)} | "
             f"{clock(record.seconds)} spent, {clock(record.seconds_left)} left",
             file=self.stream or sys.stderr,
             flush=True,

@@ -1,17 +1,17 @@
 """Greedy layer-wise pretraining: train a layer on the codes of those below, stack it, go on; then fine-tune them all.
 
-The procedure of Hinton, Osindero & Teh (2006) and Bengio, Lamblin, Popovici & Larochelle (2006). A stage is a learner, an
-optimiser recipe and how long; any mix of learners makes a stack. Pretraining and fine-tuning are the same loop.
+The procedure of Hinton, Osindero & Teh (2006) and Bengio, Lamblin, Popovici & Larochelle (2006). A stage is a
+learner, an optimiser recipe and how long; any mix of learners makes a stack. Pretraining and fine-tuning are the same
+loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jax import Array
 
@@ -138,7 +138,9 @@ def fine_tune(
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     if params is None and layers:
         if not isinstance(stage.learner, Classifier):
-            raise ValueError(f"layers can start a Classifier, not a {type(stage.learner).__name__}: pass params instead")
+            raise ValueError(
+                f"layers can start a Classifier, not a {type(stage.learner).__name__}: pass params instead"
+            )
         params = classifier(layers, stage.learner, stage_keys)
     return _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
 
@@ -204,14 +206,23 @@ def _train(
 ) -> Progress:
     """One stage through `pretrain.fit.run`, resumed, checkpointed and reported."""
     folder = name.replace(" ", "-").replace("/", "-of-")
-    options: dict[str, Any] = {"batch_size": stage.batch_size, "keys": keys, "params": params, "patience": stage.patience}
+    options: dict[str, Any] = {
+        "batch_size": stage.batch_size,
+        "keys": keys,
+        "params": params,
+        "patience": stage.patience,
+    }
     arguments = (stage.learner, stage.optimizer, train)
 
     def on_chunk(progress: Progress) -> None:
         if checkpoints is not None and checkpoints.due():
             checkpoints.save(folder, progress)
         if report is not None:
-            report(Record(name, type(stage.learner).__name__, progress.epoch, stage.epochs, progress.history, progress.seconds))
+            report(
+                Record(
+                    name, type(stage.learner).__name__, progress.epoch, stage.epochs, progress.history, progress.seconds
+                )
+            )
 
     resume = None
     if checkpoints is not None:

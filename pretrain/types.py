@@ -39,7 +39,8 @@ class Layer(Protocol):
 
 
 class Learner(Protocol):
-    """An objective that plugs into the loop: a `flax.struct.dataclass` whose numbers are leaves and whose sizes are static.
+    """An objective that plugs into the loop: a `flax.struct.dataclass` whose numbers are leaves and whose sizes are
+    static.
 
     Attributes:
         unit_inputs: whether the inputs must lie in [0, 1] (Bernoulli units or cross-entropy reconstructions).
@@ -61,7 +62,7 @@ class Learner(Protocol):
         ...
 
     def evaluate(self, params: Any, batch: Batch, key: Array, /) -> Metrics:
-        """Returns the mean measures over a batch; the first is the one by which progress is judged (lower is better)."""
+        """Returns the mean measures over a batch; progress is judged by the first (lower is better)."""
         ...
 
     def layer(self, params: Any, /) -> Layer:

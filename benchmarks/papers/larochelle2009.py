@@ -1,8 +1,9 @@
-"""Larochelle, Bengio, Louradour & Lamblin, *Exploring strategies for training deep neural networks*, JMLR 10:1-40 (2009).
+"""Larochelle, Bengio, Louradour & Lamblin, *Exploring strategies for training deep neural networks*, JMLR 10:1-40
+(2009).
 
-Table 1: classification error on MNIST, 50,000 training, 10,000 validation and 10,000 test images, inputs in [0, 1]; three
-hidden layers of sigmoid units, softmax output, stochastic gradient descent, early stopping on validation error, and
-hyperparameters chosen on validation error.
+Table 1: classification error on MNIST, 50,000 training, 10,000 validation and 10,000 test images, inputs in [0, 1];
+three hidden layers of sigmoid units, softmax output, stochastic gradient descent, early stopping on validation error,
+and hyperparameters chosen on validation error.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ class Compilations:
         if epoch <= self.warmup:
             self.allowed = self.count
         elif self.count > self.allowed:
-            raise RuntimeError(f"epoch {epoch} compiled {self.count - self.allowed} programs: no shape or type may change")
+            raise RuntimeError(
+                f"epoch {epoch} compiled {self.count - self.allowed} programs: no shape or type may change"
+            )
         device = jax.devices()[0]
         return {
             "device": f"{device.platform} ({device.device_kind})",

@@ -7,7 +7,9 @@ from sklearn.neural_network import BernoulliRBM
 
 from benchmarks.peers import Done, Setting
 
-ALGORITHM = "PCD-1 (BernoulliRBM.fit, n_iter=1): as many products an update; samples visibles too, no momentum, rows in order"
+ALGORITHM = (
+    "PCD-1 (BernoulliRBM.fit, n_iter=1): as many products an update; samples visibles too, no momentum, rows in order"
+)
 PACKAGES = ("scikit-learn", "numpy", "scipy")
 
 

@@ -40,7 +40,12 @@ def main(name: str, setting: Setting) -> None:
         now, cpu = time.perf_counter(), time.process_time()
         epoch += 1
         if epoch == setting.warmup:
-            say(ready=facts, warmup_seconds=now - began, versions=versions(contender.PACKAGES), notes=contender.ALGORITHM)
+            say(
+                ready=facts,
+                warmup_seconds=now - began,
+                versions=versions(contender.PACKAGES),
+                notes=contender.ALGORITHM,
+            )
         elif epoch > setting.warmup:
             say(seconds=now - began, idle_cpu_seconds=idle_cpu)
         if epoch >= setting.warmup:

@@ -26,6 +26,7 @@ from pretrain.layers import ACTIVATIONS, Dense, logit_mean, uniform
 from pretrain.losses import Loss, check_loss, reconstruction_loss
 from pretrain.types import Batch, Metrics
 
+
 class AutoencoderParams(NamedTuple):
     """Attributes: ``weights`` [visible, hidden], ``bias`` [hidden], ``decoder_bias`` [visible], and
     ``decoder_weights`` [hidden, visible], or None where they are tied to the encoder's.

@@ -4,8 +4,9 @@
 
     logits = h_L W + b,   L = - log softmax(logits)[y]
 
-Initial hidden weights are U(-1/sqrt(n_in), 1/sqrt(n_in)), the recipe of 2009 (Larochelle et al.); a stack of pretrained
-layers takes their place through `pretrain.stack.fine_tune`. The output layer starts at zero: every class equally likely.
+Initial hidden weights are U(-1/sqrt(n_in), 1/sqrt(n_in)), the recipe of 2009 (Larochelle et al.); a stack of
+pretrained layers takes their place through `pretrain.stack.fine_tune`. The output layer starts at zero: every class
+equally likely.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class Classifier:
 
 @struct.dataclass
 class SupervisedGreedy(Classifier):
-    """Supervised pretraining of one layer: the hidden layer of a one-hidden-layer classifier, whose output is thrown away.
+    """Supervised pretraining of one layer: the hidden layer of a one-hidden-layer classifier, whose output is thrown
+    away.
 
     Reference: Bengio, Lamblin, Popovici & Larochelle, *Greedy layer-wise training of deep networks*, NIPS 2006.
     """
@@ -99,7 +101,9 @@ class SupervisedGreedy(Classifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.n_hidden) != 1:
-            raise ValueError(f"supervised pretraining trains one hidden layer; got n_hidden={self.n_hidden}: give (units,)")
+            raise ValueError(
+                f"supervised pretraining trains one hidden layer; got n_hidden={self.n_hidden}: give (units,)"
+            )
 
     def layer(self, params: Network) -> Dense:  # type: ignore[override]
         """The hidden layer."""

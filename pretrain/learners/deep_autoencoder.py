@@ -57,7 +57,7 @@ class DeepAutoencoder:
             for k, n_in, n_out in zip(keys, both[:-1], both[1:], strict=True)
         ]
         if self.loss == "squared_error":
-            layers[-1] = layers[-1].replace(activation="linear")
+            layers[-1] = Dense(layers[-1].weights, layers[-1].bias, "linear")
         depth = len(self.n_hidden)
         return Unrolled(tuple(layers[:depth]), tuple(layers[depth:])), ()
 

@@ -4,13 +4,13 @@
 
     x_hat = sigmoid(x W + b),   W square with a zero diagonal,   L = cross-entropy(x, x_hat)
 
-A convex problem. The hidden layer of equal size keeps W and b. A smaller one, of k units, keeps the k leading directions
-of A = [b | W^T] = U S V': unit j gets the weights S_j V'[j, 1:] and the bias S_j V'[j, 0]. Units cannot outnumber inputs.
-The null diagonal may be filled, once trained, with the largest absolute weight of each regression, so that a unit of the
-equal-sized layer sees its own input too.
+A convex problem. The hidden layer of equal size keeps W and b. A smaller one, of k units, keeps the k leading
+directions of A = [b | W^T] = U S V': unit j gets the weights S_j V'[j, 1:] and the bias S_j V'[j, 0]. Units cannot
+outnumber inputs. The null diagonal may be filled, once trained, with the largest absolute weight of each regression,
+so that a unit of the equal-sized layer sees its own input too.
 
-Reference: Larochelle, Bengio, Louradour & Lamblin, JMLR 10:1-40 (2009), section 4.2 ("stacked logistic autoregressions").
-The reduction by singular vectors is that of the authors' own library, PLearn (``StackedSVDNet``).
+Reference: Larochelle, Bengio, Louradour & Lamblin, JMLR 10:1-40 (2009), section 4.2 ("stacked logistic
+autoregressions"). The reduction by singular vectors is that of the authors' own library, PLearn (``StackedSVDNet``).
 """
 
 from __future__ import annotations

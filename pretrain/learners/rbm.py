@@ -106,14 +106,15 @@ class BernoulliRBM:
         return visible, hidden_probabilities(params, visible)
 
     def chain(self, params: RBMParams, hidden: Array, key: Array) -> tuple[Array, Array, Array]:
-        """``k`` Gibbs steps from hidden probabilities: (visible, hidden probabilities, visible after the first step)."""
+        """``k`` Gibbs steps from hidden probabilities: (visible, hidden probabilities, visible of the first step)."""
         first = visible = None
         for step in range(self.k):
             step_key = jax.random.fold_in(key, step)
             hidden_key, visible_key = jax.random.split(step_key)
             visible, hidden = self.gibbs(params, sample(hidden_key, hidden), visible_key)
             first = visible if first is None else first
-        assert visible is not None and first is not None
+        assert visible is not None
+        assert first is not None
         return visible, hidden, first
 
     def gradient(self, params: RBMParams, state: Any, batch: Batch, key: Array) -> tuple[RBMParams, Any, Metrics]:
@@ -133,7 +134,8 @@ class BernoulliRBM:
         return grads, state, error
 
     def evaluate(self, params: RBMParams, batch: Batch, key: Array) -> Metrics:
-        """``reconstruction_error`` (squared, summed over pixels, of a mean-field pass) and mean ``free_energy`` in nats.
+        """``reconstruction_error`` (squared, summed over pixels, of a mean-field pass) and mean ``free_energy`` in
+        nats.
 
         CD follows the gradient of neither; the gap of free energies between training and validation rows tells of
         overfitting (it needs no partition function).

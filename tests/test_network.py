@@ -1,0 +1,98 @@
+"""Saved networks: what is loaded is what was saved, and nothing is believed unchecked."""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pretrain as pt
+
+W = [np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3), np.ones((3, 2), np.float32)]
+
+
+def network() -> pt.Network:
+    layers = (pt.Dense(jnp.asarray(W[0]), jnp.arange(3.0)), pt.Dense(jnp.asarray(W[1]), jnp.zeros(2), "linear"))
+    return pt.Network(layers)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "net.npz"
+    pt.save(network(), path)
+    return path
+
+
+def rewritten(path: Path, header: dict | None = None, **arrays: np.ndarray | None) -> Path:
+    """The file with some entries replaced or (None) removed."""
+    with np.load(path, allow_pickle=False) as file:
+        entries = {name: file[name] for name in file.files}
+    if header is not None:
+        entries["header"] = np.array(json.dumps(json.loads(str(entries["header"])) | header))
+    entries = {name: value for name, value in (entries | arrays).items() if value is not None}
+    np.savez(path, **entries)
+    return path
+
+
+def test_round_trip(saved: Path) -> None:
+    x = np.random.default_rng(0).random((7, 4), np.float32)
+    again = pt.load(saved)
+    np.testing.assert_array_equal(again(x), network()(x))
+    assert [layer.activation for layer in again.layers] == ["sigmoid", "linear"]
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_truncated_file_is_refused_by_name(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"net\.npz is not a saved network, or is damaged"):
+        pt.load(saved)
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "evil.npz", header=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="is not a saved network, or is damaged"):
+        pt.load(tmp_path / "evil.npz")
+
+
+DENSE = {"kind": "Dense", "activation": "sigmoid"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"header": {"version": 9}}, "version 9; expected 'pretrain-network' 1"),
+        ({"header": {"layers": [DENSE, {"kind": "Dense", "activation": "sine"}]}}, "unknown activation 'sine'"),
+        ({"header": {"layers": [DENSE, {"kind": "Lambda", "activation": "linear"}]}}, "unknown kind 'Lambda'"),
+        ({"header": {"layers": [DENSE]}}, "unexpected arrays"),
+        ({"layers.1.bias": None}, r"missing arrays \['layers\.1\.bias'\]"),
+        ({"layers.1.weights": np.ones((5, 2), np.float32)}, "layer 0 has 3 units but layer 1 takes 5 inputs"),
+        ({"layers.1.bias": np.zeros(3, np.float32)}, r"weights \(3, 2\) and bias \(3,\)"),
+        ({"layers.0.weights": W[0].astype(np.float64)}, "is float64, expected float32"),
+        ({"layers.0.weights": np.full((4, 3), np.nan, np.float32)}, "holds NaN or infinity"),
+    ],
+)
+def test_what_does_not_fit_is_refused(saved: Path, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pt.load(rewritten(saved, **change))
+
+
+def test_what_cannot_be_loaded_cannot_be_saved(tmp_path: Path) -> None:
+    bad = pt.Network((pt.Dense(jnp.full((2, 2), jnp.inf), jnp.zeros(2)),))
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        pt.save(bad, tmp_path / "bad.npz")
+    many = pt.Network((pt.Dense(jnp.zeros((5, 2, 2)), jnp.zeros((5, 2))),))
+    with pytest.raises(ValueError, match="take one member of the population first"):
+        pt.save(many, tmp_path / "bad.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_predicting_checks_its_input() -> None:
+    with pytest.raises(ValueError, match="takes 4 features; x has 5"):
+        pt.predict(network(), np.zeros((2, 5), np.float32))
+    with pytest.raises(ValueError, match="population of 5 networks"):
+        pt.predict(pt.Network((pt.Dense(jnp.zeros((5, 2, 2)), jnp.zeros((5, 2))),)), np.zeros((2, 2), np.float32))
+    with pytest.raises(ValueError, match=r"depth must lie in 1\.\.2; got 3"):
+        pt.encode(network(), np.zeros((2, 4), np.float32), depth=3)
+    with pytest.raises(ValueError, match=r"y must lie in 0\.\.1; got 2"):
+        pt.evaluate(network(), pt.Batch(jnp.zeros((2, 4)), jnp.array([0, 2])))

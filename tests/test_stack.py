@@ -1,0 +1,169 @@
+"""The pipeline: pretrain a stack of any mix, fine-tune it, unroll it, use it, save it, hand it on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import pretrain as pt
+from pretrain import population, stack
+from pretrain.checkpoint import Checkpoints
+from pretrain.data import digits
+from pretrain.fit import Progress
+from pretrain.learners.classifier import Classifier
+
+SEEDS = (0, 1)
+MIX = (
+    pt.Stage(pt.BernoulliRBM(24), pt.Momentum(0.05), epochs=30, batch_size=20),
+    pt.Stage(pt.Autoencoder(16, corruption=pt.Masking(0.1)), pt.Momentum(0.05), epochs=20, batch_size=20),
+    pt.Stage(pt.LogisticAutoregression(12), pt.Momentum(0.05), epochs=20, batch_size=20),
+    pt.Stage(pt.SupervisedGreedy(10, (12,)), pt.Sgd(0.5), epochs=20, batch_size=20),
+)
+TUNING = pt.Stage(Classifier(10), pt.Sgd(0.5), epochs=60, batch_size=20, patience=60)
+
+
+@pytest.fixture(scope="module")
+def data() -> pt.data.Splits:
+    return digits()
+
+
+@pytest.fixture(scope="module")
+def mixed(data: pt.data.Splits) -> pt.Pretrained:
+    return pt.pretrain(MIX, data.train, valid=data.valid, seeds=SEEDS)
+
+
+@pytest.fixture(scope="module")
+def autoencoders(data: pt.data.Splits) -> pt.Pretrained:
+    stages = (
+        pt.Stage(pt.BernoulliRBM(24), pt.Momentum(0.05), epochs=5, batch_size=20),
+        pt.Stage(pt.Autoencoder(16), pt.Momentum(0.02), epochs=5, batch_size=20),
+    )
+    return pt.pretrain(stages, data.train, seeds=SEEDS)
+
+
+def test_any_mix_of_learners_stacks(mixed: pt.Pretrained) -> None:
+    assert [layer.weights.shape for layer in mixed.layers] == [(2, 64, 24), (2, 24, 16), (2, 16, 12), (2, 12, 12)]
+    assert all(np.isfinite(layer.weights).all() for layer in mixed.layers)
+
+
+def test_a_layer_is_trained_on_the_codes_of_those_below(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    """The second layer of the stack is the autoencoder trained by itself on the first layer's codes."""
+    below = population.member(mixed.layers[0], 1)
+    train = pt.Batch(below(data.train.x), data.train.y)
+    key = jax.random.fold_in(jax.random.key(SEEDS[1]), 1)
+    alone = pt.run(MIX[1].learner, MIX[1].optimizer, train, epochs=20, batch_size=20, keys=key[None])
+    np.testing.assert_allclose(alone.params.weights[0], mixed.params[1].weights[1], atol=1e-5)
+
+
+def test_lower_layers_inside_the_step_equal_codes_made_once(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(population.member_keys(SEEDS))
+    options = {"epochs": 20, "batch_size": 20, "keys": keys}
+    inside = pt.run(MIX[1].learner, MIX[1].optimizer, data.train, lower=mixed.layers[:1], **options)
+    np.testing.assert_allclose(inside.params.weights, mixed.params[1].weights, atol=1e-5)
+
+
+def test_fine_tuning_starts_from_the_stack_and_improves_on_chance(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    keys = population.member_keys(SEEDS)
+    start = stack.classifier(mixed.layers, Classifier(10), keys)
+    np.testing.assert_array_equal(start.layers[0].weights, mixed.layers[0].weights)
+    tuned = pt.fine_tune(mixed.layers, TUNING, data.train, valid=data.valid, seeds=SEEDS)
+    assert (np.asarray(tuned.best.score) < 20.0).all()
+    network = pt.member(tuned.params, 0)
+    assert pt.evaluate(network, data.valid) == pytest.approx(float(tuned.best.score[0]), abs=0.4)  # one row is 0.33
+    assert pt.predict(network, data.test.x).shape == (300,)
+    assert pt.encode(network, data.test.x).shape == (300, 12)
+    assert pt.encode(network, data.test.x, depth=1).shape == (300, 24)
+
+
+def test_early_stopping_keeps_the_best_epoch_and_stops(data: pt.data.Splits) -> None:
+    """A learning rate that later wrecks the network: what is kept is what the best epoch had."""
+    stage = pt.Stage(Classifier(10, (16,)), pt.Sgd(8.0), epochs=40, batch_size=20, patience=3)
+    tuned = pt.fine_tune((), stage, data.train, valid=data.valid, seeds=SEEDS)
+    curve = tuned.history["valid/error"]
+    for index in range(len(SEEDS)):
+        best = int(tuned.best.epoch[index])
+        assert float(tuned.best.score[index]) == curve[best - 1, index]
+        stop = min(best + stage.patience + 1, len(curve))
+        assert curve[:stop, index].min() == curve[best - 1, index]
+        assert pt.evaluate(pt.member(tuned.params, index), data.valid) == pytest.approx(curve[best - 1, index], abs=0.4)
+    assert tuned.epoch == max(int(e) for e in tuned.best.epoch) + stage.patience + 1 or tuned.epoch == stage.epochs
+
+
+def test_a_stack_resumes_from_its_checkpoints_bit_for_bit(
+    data: pt.data.Splits, autoencoders: pt.Pretrained, tmp_path
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop_in_second_layer(record) -> None:
+        if record.stage == "layer 2/2" and record.epoch == 3:
+            raise Stop
+
+    checkpoints = Checkpoints(tmp_path / "run", every=0.0)
+    with pytest.raises(Stop):
+        pt.pretrain(autoencoders.stages, data.train, seeds=SEEDS, checkpoints=checkpoints, report=stop_in_second_layer)
+    seen: list[tuple[str, int]] = []
+    resumed = pt.pretrain(
+        autoencoders.stages,
+        data.train,
+        seeds=SEEDS,
+        checkpoints=checkpoints,
+        report=lambda record: seen.append((record.stage, record.epoch)),
+    )
+    assert seen == [("layer 2/2", 4), ("layer 2/2", 5)]
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, autoencoders.params)
+    for ours, theirs in zip(resumed.progress, autoencoders.progress, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours.history, theirs.history)
+
+
+def test_unrolled_stack_reconstructs_and_fine_tunes(
+    data: pt.data.Splits, autoencoders: pt.Pretrained, tmp_path
+) -> None:
+    unrolled = pt.unroll(autoencoders)
+    before = pt.member(unrolled, 0)
+    mean_error = np.square(data.valid.x - data.train.x.mean(axis=0)).sum(axis=1).mean()
+    stage = pt.Stage(pt.DeepAutoencoder((24, 16)), pt.Sgd(0.05), epochs=5, batch_size=20)
+    tuned = pt.fine_tune((), stage, data.train, valid=data.valid, seeds=SEEDS, params=unrolled)
+    after = pt.member(tuned.params, 0)
+    errors = [np.square(data.valid.x - pt.reconstruct(net, data.valid.x)).sum(axis=1).mean() for net in (before, after)]
+    assert errors[1] < errors[0] < mean_error
+    pt.save(after, tmp_path / "deep.npz")
+    again = pt.load(tmp_path / "deep.npz")
+    np.testing.assert_array_equal(pt.encode(again, data.test.x), pt.encode(after, data.test.x))
+
+
+def test_a_stack_without_decoders_cannot_be_unrolled(mixed: pt.Pretrained) -> None:
+    with pytest.raises(ValueError, match="LogisticAutoregression learns no decoder"):
+        pt.unroll(mixed)
+
+
+def test_only_a_classifier_is_put_on_layers(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    stage = pt.Stage(pt.DeepAutoencoder((4,)), pt.Sgd(0.1), epochs=1)
+    with pytest.raises(ValueError, match="not a DeepAutoencoder: pass params"):
+        pt.fine_tune(mixed.layers, stage, data.train, valid=data.valid, seeds=SEEDS)
+
+
+def test_the_same_network_in_flax(mixed: pt.Pretrained, data: pt.data.Splits) -> None:
+    network = mixed.network(1)
+    module = pt.to_nnx(network)
+    assert isinstance(module, nnx.Module)
+    np.testing.assert_allclose(module(data.test.x), network(data.test.x), rtol=1e-6, atol=1e-6)
+
+
+def test_pair_is_mapped_beside_x(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    batch = pt.Batch(data.valid.x[:5], data.valid.y[:5], data.valid.x[5:10])
+    coded = stack.codes(mixed.layers[0], batch)
+    np.testing.assert_allclose(coded.pair[1], pt.member(mixed.layers[0], 1)(batch.pair), rtol=1e-6)
+    assert coded.x.shape == (2, 5, 24)
+    np.testing.assert_array_equal(coded.y, batch.y)
+
+
+def test_progress_delivers_the_last_parameters_without_early_stopping(data: pt.data.Splits) -> None:
+    progress = pt.run(Classifier(10), pt.Sgd(0.5), data.train, epochs=2, batch_size=20, monitors={"valid": data.valid})
+    assert isinstance(progress, Progress)
+    assert progress.best is None
+    assert progress.params is progress.fits.params
+    assert set(progress.history) == {"error", "loss", "valid/error", "valid/loss"}
+    assert progress.history["valid/error"].shape == (2, 1)
+    assert jnp.asarray(progress.fits.step).tolist() == [2 * (1197 // 20)]
