@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +68,24 @@ class Checkpoints:
                 manager.save(progress.epoch, args=args)
         self._saved = time.monotonic()
 
-    def restore(self, stage: str, like: Progress) -> Progress | None:
+    def restore(self, stage: str, begin: Callable[[], Progress]) -> Progress | None:
         """The newest progress of a stage, or None where there is none.
 
         Args:
             stage: its name.
-            like: a progress of the same structure and shapes.
+            begin: makes a progress of the same structure and shapes; called only where there is something to restore.
 
         Raises:
             ValueError: if what is stored has another structure or other shapes.
         """
         if not (self.folder / stage).is_dir():
             return None
-        template = _plain({"fits": like.fits, "best": like.best})
         with self._manager(stage) as manager:
             step = manager.latest_step()
             if step is None:
                 return None
+            like = begin()
+            template = _plain({"fits": like.fits, "best": like.best})
             args = ocp.args.Composite(arrays=ocp.args.StandardRestore(template), facts=ocp.args.JsonRestore())
             stored = manager.restore(step, args=args)
         arrays = _typed(stored["arrays"], {"fits": like.fits, "best": like.best})

@@ -226,7 +226,7 @@ def _train(
 
     resume = None
     if checkpoints is not None:
-        resume = checkpoints.restore(folder, fit.begin(*arguments, **options))
+        resume = checkpoints.restore(folder, lambda: fit.begin(*arguments, **options))
     progress = fit.run(
         *arguments, **options, epochs=stage.epochs, monitors=monitors, chunk=chunk, resume=resume, on_chunk=on_chunk
     )

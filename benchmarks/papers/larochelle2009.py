@@ -43,19 +43,19 @@ def tuning(rate: float, epochs: int, batch_size: int, *, n_hidden: tuple[int, ..
 
 SMOKE = {
     "srbm": Plan(
-        (Stage(BernoulliRBM(32), Momentum(0.05), epochs=4, batch_size=20),) * 3,
-        tuning(0.5, 8, 20),
-        grid={"fine_tuning.optimizer.learning_rate": (0.25, 0.5)},
+        (Stage(BernoulliRBM(48), Momentum(0.1), epochs=40, batch_size=20),) * 3,
+        tuning(1.0, 40, 20),
+        grid={"fine_tuning.optimizer.learning_rate": (0.5, 1.0)},
     ),
-    "saa": Plan((Stage(Autoencoder(32), Momentum(0.02), epochs=4, batch_size=20),) * 3, tuning(0.5, 8, 20)),
+    "saa": Plan((Stage(Autoencoder(48), Momentum(0.05), epochs=40, batch_size=20),) * 3, tuning(1.0, 40, 20)),
     "logistic-autoregression": Plan(
-        (Stage(LogisticAutoregression(32), Momentum(0.02), epochs=4, batch_size=20),) * 3, tuning(0.5, 8, 20)
+        (Stage(LogisticAutoregression(48), Momentum(0.05), epochs=40, batch_size=20),) * 3, tuning(1.0, 40, 20)
     ),
     "supervised": Plan(
-        (Stage(SupervisedGreedy(10, (32,)), Sgd(0.5), epochs=4, batch_size=20),) * 3, tuning(0.5, 8, 20)
+        (Stage(SupervisedGreedy(10, (48,)), Sgd(0.5), epochs=40, batch_size=20),) * 3, tuning(0.5, 40, 20)
     ),
-    "deep": Plan((), tuning(0.5, 8, 20, n_hidden=(32, 32, 32))),
-    "shallow": Plan((), tuning(0.5, 8, 20, n_hidden=(32,))),
+    "deep": Plan((), tuning(1.0, 80, 20, n_hidden=(48, 48, 48), start=40.0)),
+    "shallow": Plan((), tuning(0.5, 40, 20, n_hidden=(48,))),
 }
 
 # --- quick: all of MNIST, three layers of 500, minutes on two cores ---
@@ -67,11 +67,11 @@ QUICK = {
     ),
     "saa": Plan((Stage(Autoencoder(500), Momentum(0.05), epochs=12, batch_size=100),) * 3, tuning(1.0, 20, 50)),
     "logistic-autoregression": Plan(
-        (Stage(LogisticAutoregression(500), Momentum(0.05, weight_decay=1e-5), epochs=12, batch_size=100),) * 3,
-        tuning(1.0, 20, 50),
+        (Stage(LogisticAutoregression(784, fill_diagonal=True), Sgd(0.02), epochs=5, batch_size=100),) * 3,
+        tuning(2.0, 20, 50),
     ),
     "supervised": Plan(
-        (Stage(SupervisedGreedy(10, (500,)), Sgd(0.5), epochs=8, batch_size=50),) * 3, tuning(0.5, 15, 50)
+        (Stage(SupervisedGreedy(10, (500,)), Sgd(0.5), epochs=8, batch_size=50, patience=8),) * 3, tuning(0.5, 15, 50)
     ),
     "deep": Plan((), tuning(1.0, 30, 50, n_hidden=(500, 500, 500), start=15.0)),
     "shallow": Plan((), tuning(0.5, 30, 50, n_hidden=(500,), start=15.0)),

@@ -1,0 +1,175 @@
+"""The command line as a user meets it: smoke runs, resuming after a kill, wrong names, the grid."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import runner
+from benchmarks.__main__ import EXPERIMENTS, main
+from benchmarks.experiment import declaration_hash, replaced
+from benchmarks.papers import larochelle2009
+from benchmarks.render import read_results
+from pretrain.data import digits
+from pretrain.stack import Stage
+
+EXPERIMENT = EXPERIMENTS["mnist"]
+MEASURED = {"seconds", "peak_memory_mb"}
+"""The fields of a result that are measured rather than computed."""
+
+
+def computed(path: Path) -> list[dict]:
+    """The results, without what differs from run to run."""
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in read_results(path)]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All rows at smoke scale, two seeds, through the command line."""
+    out = tmp_path_factory.mktemp("smoke")
+    assert main(["mnist", "--scale", "smoke", "--seeds", "2", "--out", str(out)]) == 0
+    return out / "mnist" / "smoke"
+
+
+def test_smoke_fills_every_row(smoke: Path) -> None:
+    lines = read_results(smoke / "results.jsonl")
+    assert [(line["row"], line["seed"]) for line in lines] == [
+        (row.name, seed) for row in EXPERIMENT.rows for seed in (0, 1)
+    ]
+    for line in lines:
+        assert line["finite"] is True
+        assert line["test_error"] < 15.0, line["row"]  # chance is 90
+        assert line["valid_error"] == pytest.approx(min(line["valid_curve"]), abs=0.34)  # one row of 300 is 0.33
+        assert len(line["declaration"]) == 12
+        assert set(line["versions"]) >= {"python", "jax", "optax"}
+    assert not (smoke / "checkpoints").exists()
+    for name in ("table.md", "table.csv", "table.tex", "validation_curves.svg", "filters.svg"):
+        assert (smoke / name).stat().st_size > 0
+    assert "1.20" in (smoke / "table.md").read_text()  # the published figure stands beside ours
+
+
+def test_what_is_done_is_not_run_again(smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (smoke / "results.jsonl").read_bytes()
+    assert main(["mnist", "--scale", "smoke", "--seeds", "2", "--out", str(smoke.parent.parent)]) == 0
+    assert (smoke / "results.jsonl").read_bytes() == before
+    assert "2 of 2 seeds are already in" in capsys.readouterr().err
+
+
+def test_rendering_again_changes_nothing(smoke: Path) -> None:
+    before = {path.name: path.read_bytes() for path in smoke.iterdir()}
+    assert main(["render", "--out", str(smoke.parent.parent)]) == 0
+    assert {path.name: path.read_bytes() for path in smoke.iterdir()} == before
+
+
+def test_a_killed_run_resumes_to_the_identical_result(smoke: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle of a row; the same command then ends with the results of the uninterrupted run."""
+    script = (
+        "import sys, pretrain.stack as s, pretrain.checkpoint as c, benchmarks.__main__ as m\n"
+        "due = c.Checkpoints.due\n"
+        "c.Checkpoints.due = lambda self: True\n"  # save every epoch, so that the kill falls inside a stage
+        "sys.exit(m.main(sys.argv[1:]))\n"
+    )
+    words = ["mnist", "--scale", "smoke", "--rows", "srbm", "--seeds", "1", "--out", str(tmp_path)]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    run = subprocess.Popen([sys.executable, "-c", script, *words], env=environment, stderr=subprocess.DEVNULL)
+    second_stage = tmp_path / "mnist" / "smoke" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not any(second_stage.glob("*/layer-2-of-3/[0-9]*")) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert not (tmp_path / "mnist" / "smoke" / "results.jsonl").exists()
+    assert main(words) == 0
+    again = computed(tmp_path / "mnist" / "smoke" / "results.jsonl")
+    first = [line for line in computed(smoke / "results.jsonl") if line["row"] == "srbm" and line["seed"] == 0]
+    for line in (*again, *first):
+        line.pop("command")
+    assert again == first
+
+
+def test_interrupting_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "train", interrupted)
+    assert main(["mnist", "--scale", "smoke", "--rows", "deep", "--out", str(tmp_path)]) == 130
+    assert "The same command goes on from here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mnits"], "unknown command 'mnits': did you mean 'mnist'?"),
+        (["mnist", "--rows", "srmb", "--scale", "smoke"], "unknown row 'srmb': did you mean 'srbm'?"),
+        (["mnist", "--scale", "qick"], "unknown scale 'qick': did you mean 'quick'?"),
+        (["mnist", "--scale", "smoke", "--seeds", "0"], "--seeds must be at least 1; got 0"),
+        (["render", "mnst"], "mnst"),
+    ],
+)
+def test_wrong_names_end_with_status_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(words)
+    except SystemExit as stopped:  # tyro's own refusals
+        status = stopped.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_absent_data_folder_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = tmp_path / "absent"
+    assert main(["mnist", "--data-dir", str(absent), "--out", str(tmp_path)]) == 2
+    assert str(absent) in capsys.readouterr().err
+
+
+def test_list_names_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(row.name in shown for row in EXPERIMENT.rows)
+
+
+def test_the_grid_chooses_on_validation_and_is_kept(tmp_path: Path) -> None:
+    """A learning rate that learns nothing is beaten; the search is stored and not repeated."""
+    row = EXPERIMENT.row("shallow")
+    plan = dataclasses.replace(row.plans["smoke"], grid={"fine_tuning.optimizer.learning_rate": (1e-6, 0.5)})
+    row = dataclasses.replace(row, plans={"smoke": plan})
+    options = {"n_seeds": 1, "data": digits(), "out": tmp_path, "grid": True, "interactive": False}
+    results = runner.run(EXPERIMENT, "smoke", [row], **options)
+    chosen = json.loads((tmp_path / "selection.jsonl").read_text())
+    assert chosen["values"] == {"fine_tuning.optimizer.learning_rate": 0.5}
+    assert [t["fine_tuning.optimizer.learning_rate"] for t in chosen["tried"]] == [1e-6, 0.5]
+    assert chosen["tried"][0]["valid_error"] > chosen["valid_error"]
+    (line,) = read_results(results)
+    assert line["hyperparameters"]["fine_tuning"]["optimizer"]["learning_rate"] == 0.5
+    stored = (tmp_path / "selection.jsonl").read_bytes()
+    runner.run(EXPERIMENT, "smoke", [row], **options)
+    assert (tmp_path / "selection.jsonl").read_bytes() == stored
+
+
+def test_the_hash_names_what_is_run() -> None:
+    row = EXPERIMENT.row("srbm")
+    plan = row.plans["smoke"]
+    other = replaced(plan, "pretraining.*.optimizer.learning_rate", 0.123)
+    assert {stage.optimizer.learning_rate for stage in other.pretraining} == {0.123}
+    hashes = {declaration_hash(EXPERIMENT, row, "smoke", p) for p in (plan, other)}
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("row", EXPERIMENT.rows, ids=lambda row: row.name)
+def test_every_declaration_is_whole(row) -> None:
+    """Every row has a plan at every scale, for ten classes, and what was published is Table 1's."""
+    assert set(row.plans) == set(EXPERIMENT.scales)
+    assert row.published == larochelle2009.TITLES[row.name][1]
+    for plan in row.plans.values():
+        stages: list[Stage] = [*plan.pretraining, plan.fine_tuning]
+        assert plan.fine_tuning.patience is not None
+        assert stages[-1].learner.n_classes == 10
+        for path in plan.grid:
+            assert replaced(plan, path, 0.5) != plan
