@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
-import json
 import os
 import platform
 import resource
@@ -27,7 +26,7 @@ import jax
 import numpy as np
 
 from benchmarks.experiment import Experiment, Plan, Row, declaration_hash, declared, replaced
-from benchmarks.render import read_results
+from benchmarks.results import append, read_results
 from pretrain import population
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
@@ -186,31 +185,6 @@ def _chosen(
 def _valid_errors(tuned: Progress) -> np.ndarray:
     best = tuned.history["valid/error"][-1] if tuned.best is None else np.asarray(tuned.best.score)
     return np.where(tuned.finite, best, np.inf)
-
-
-def append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Adds JSON lines to a file and makes sure they are on the disk; a damaged last line is dropped first."""
-    kept = read_results(path)
-    with contextlib.suppress(FileNotFoundError):
-        if not path.read_bytes().endswith(b"\n") and path.stat().st_size:
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    with path.open("a") as file:
-        file.write("".join(json.dumps(_json(line), allow_nan=False) + "\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _json(value: Any) -> Any:
-    """JSON values, with null for what is not finite."""
-    if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return _json(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value
 
 
 def _lines(

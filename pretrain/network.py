@@ -198,7 +198,8 @@ def load(path: str | os.PathLike[str]) -> Network | Unrolled:
         raise ValueError(f"{path} is not a saved network, or is damaged: {error}") from error
     if header.get("format") != FORMAT or header.get("version") != VERSION:
         raise ValueError(
-            f"{path} has format {header.get('format')!r} version {header.get('version')!r}; expected {FORMAT!r} {VERSION}"
+            f"{path} has format {header.get('format')!r} version {header.get('version')!r}; "
+            f"expected {FORMAT!r} {VERSION}"
         )
     try:
         parts = {

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from benchmarks.results import append, read_results
 
 from benchmarks import runner
 from benchmarks.__main__ import EXPERIMENTS, main
 from benchmarks.experiment import declaration_hash, replaced
 from benchmarks.papers import larochelle2009
-from benchmarks.render import read_results
 from pretrain.data import digits
 from pretrain.stack import Stage
 
@@ -68,7 +68,7 @@ def test_rendering_again_changes_nothing(smoke: Path) -> None:
 
 
 def test_a_killed_run_resumes_to_the_identical_result(smoke: Path, tmp_path: Path) -> None:
-    """kill -9 in the middle of a row; the same command then ends with the results of the uninterrupted run."""
+    """Kill -9 in the middle of a row; the same command then ends with the results of the uninterrupted run."""
     script = (
         "import sys, pretrain.stack as s, pretrain.checkpoint as c, benchmarks.__main__ as m\n"
         "due = c.Checkpoints.due\n"
@@ -173,3 +173,16 @@ def test_every_declaration_is_whole(row) -> None:
         assert stages[-1].learner.n_classes == 10
         for path in plan.grid:
             assert replaced(plan, path, 0.5) != plan
+
+
+def test_a_damaged_last_line_is_dropped_and_any_other_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    append(path, [{"a": 1.0, "b": float("nan")}])
+    with path.open("a") as file:
+        file.write('{"a": 2')
+    assert read_results(path) == [{"a": 1.0, "b": None}]
+    append(path, [{"a": 3}])
+    assert read_results(path) == [{"a": 1.0, "b": None}, {"a": 3}]
+    path.write_text('{"a": \n{"a": 3}\n')
+    with pytest.raises(ValueError, match="line 1: not JSON"):
+        read_results(path)

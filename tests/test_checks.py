@@ -75,7 +75,7 @@ def test_bad_run_arguments() -> None:
         pt.run(RBM, pt.Sgd(0.1), train, epochs=0, batch_size=10)
     with pytest.raises(ValueError, match="early stopping needs monitors"):
         pt.run(CLASSIFIER, pt.Sgd(0.1), train, epochs=1, batch_size=10, patience=2)
-    with pytest.raises(ValueError, match="has shape .* but the population has 1 members"):
+    with pytest.raises(ValueError, match=r"has shape .* but the population has 1 members"):
         pt.run(RBM, pt.Sgd(np.array([0.1, 0.2])), train, epochs=1, batch_size=10)
 
 

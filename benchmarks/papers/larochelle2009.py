@@ -77,6 +77,19 @@ QUICK = {
     "shallow": Plan((), tuning(0.5, 30, 50, n_hidden=(500,), start=15.0)),
 }
 
+# --- paper: the paper's protocol, three layers of up to 1000 units ---
+
+
+def rbms(rate: float, epochs: int) -> tuple[Stage, ...]:
+    """Three RBMs of 1000 units, CD-1, their rate falling to zero."""
+    optimizer = Momentum(rate, schedule=Linear(float(epochs)), weight_decay=1e-4)
+    return (Stage(BernoulliRBM(1000), optimizer, epochs, batch_size=100),) * 3
+
+
+PAPER = {
+    "srbm": Plan(rbms(0.1, 60), tuning(2.0, 20, 50)),
+}
+
 EXPERIMENT = Experiment(
     name="mnist",
     title="MNIST: greedy layer-wise pretraining of deep networks",
@@ -88,9 +101,10 @@ EXPERIMENT = Experiment(
     scales={
         "smoke": Scale("digits", 1, "8x8 digits, three layers of 32: it shows that everything runs"),
         "quick": Scale("mnist", 1, "all of MNIST, three layers of 500, minutes on two cores"),
+        "paper": Scale("mnist", 5, "all of MNIST, three layers of up to 1000"),
     },
     rows=tuple(
-        Row(name, title, published, {"smoke": SMOKE[name], "quick": QUICK[name]})
+        Row(name, title, published, {"smoke": SMOKE[name], "quick": QUICK[name], "paper": PAPER.get(name, QUICK[name])})
         for name, (title, published) in TITLES.items()
     ),
     data={"mnist": mnist, "digits": lambda **_: digits()},

@@ -1,0 +1,335 @@
+"""The contract: what the training loop may expect of every learner, tested on each configuration of each of them.
+
+All cases are trained on the same few rows of scikit-learn's digits with the same recipe, so that a case costs three
+compilations: the start, chunks of `CHUNK` epochs, chunks of one epoch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pretrain import (
+    Autoencoder,
+    Batch,
+    BernoulliRBM,
+    Classifier,
+    DeepAutoencoder,
+    Gaussian,
+    Linear,
+    LogisticAutoregression,
+    Masking,
+    Momentum,
+    SaltPepper,
+    SupervisedGreedy,
+    data,
+    fit,
+    member,
+)
+from pretrain.checkpoint import Checkpoints
+from pretrain.fit import Progress
+from pretrain.population import broadcast, member_keys
+
+N_TRAIN, N_VALID, BATCH, CHUNK = 120, 60, 20, 3
+UNITS, CLASSES, PIXELS = 6, 10, 64
+SEEDS = (0, 1, 0)
+MEMBERS = len(SEEDS)
+
+
+class Case(NamedTuple):
+    """A learner, the learning rate that suits it, and the size of the layer it declares."""
+
+    learner: Any
+    learning_rate: float = 0.05
+    size: int = UNITS
+
+
+CASES = {
+    "rbm-cd1": Case(BernoulliRBM(UNITS)),
+    "rbm-cd3-sampled": Case(BernoulliRBM(UNITS, k=3, sample_visible=True)),
+    "rbm-pcd": Case(BernoulliRBM(UNITS, persistent=True, n_chains=BATCH)),
+    "autoencoder": Case(Autoencoder(UNITS)),
+    "autoencoder-masking": Case(Autoencoder(UNITS, corruption=Masking(0.25))),
+    "autoencoder-untied-saltpepper": Case(Autoencoder(UNITS, tied=False, corruption=SaltPepper(0.1))),
+    "autoencoder-untied-squared-gaussian": Case(
+        Autoencoder(UNITS, tied=False, loss="squared_error", corruption=Gaussian(0.1)), 0.01
+    ),
+    "autoregression": Case(LogisticAutoregression(PIXELS), size=PIXELS),
+    "autoregression-smaller": Case(LogisticAutoregression(UNITS)),
+    "supervised-greedy": Case(SupervisedGreedy(CLASSES, (UNITS,)), 0.5),
+    "classifier": Case(Classifier(CLASSES, (UNITS,)), 0.5, CLASSES),
+    "deep-autoencoder": Case(DeepAutoencoder((UNITS, 4)), 0.05, 4),
+}
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles without LLVM's expensive passes: these tests compile far longer than they run."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Batch, Batch]:
+    """A few labelled rows of the digits: for training and for validation."""
+    splits = data.digits()
+    return Batch(*(a[:N_TRAIN] for a in splits.train[:2])), Batch(*(a[:N_VALID] for a in splits.valid[:2]))
+
+
+@pytest.fixture(scope="module")
+def trained(case: Case, parts: tuple[Batch, Batch]) -> Progress:
+    """The population after five epochs: what interrupted, differently chunked and poisoned runs are held to."""
+    return run(case, parts, epochs=5)
+
+
+def rates(case: Case) -> np.ndarray:
+    """A learning rate a member: with `SEEDS`, members differ by seed, by rate, and by both."""
+    return np.float32(case.learning_rate) * np.float32([1.0, 1.0, 0.5])
+
+
+def recipe(learning_rate: Any) -> Momentum:
+    return Momentum(learning_rate, switch_epoch=2.0, schedule=Linear(end=40.0, start=1.0), weight_decay=1e-4)
+
+
+def run(case: Case, parts: tuple[Batch, Batch], *, epochs: int, learning_rate: Any = None, **options: Any) -> Progress:
+    train, valid = parts
+    optimizer = recipe(rates(case) if learning_rate is None else learning_rate)
+    options = {"seeds": SEEDS, "chunk": CHUNK, "monitors": {"valid": valid}, **options}
+    return fit.run(case.learner, optimizer, train, epochs=epochs, batch_size=BATCH, **options)
+
+
+def begin(case: Case, parts: tuple[Batch, Batch], **options: Any) -> Progress:
+    return fit.begin(
+        case.learner, recipe(rates(case)), parts[0], batch_size=BATCH, keys=member_keys(SEEDS), **options
+    )
+
+
+def numbers(tree: Any) -> list[np.ndarray]:
+    """All leaves as numpy arrays, random keys as their raw numbers."""
+    keys = jax.dtypes.prng_key
+    leaves = jax.tree.leaves(tree)
+    return [np.asarray(jax.random.key_data(a) if jnp.issubdtype(a.dtype, keys) else a) for a in leaves]
+
+
+def described(tree: Any) -> Any:
+    """A tree's structure, shapes and dtypes."""
+    return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_same_bits(one: Progress, other: Progress) -> None:
+    """All that a run is and has measured is equal, bit for bit."""
+    assert one.epoch == other.epoch
+    assert described((one.fits, one.best)) == described((other.fits, other.best))
+    for a, b in zip(numbers((one.fits, one.best)), numbers((other.fits, other.best)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.history.keys() == other.history.keys()
+    for name, values in one.history.items():
+        np.testing.assert_array_equal(values, other.history[name], err_msg=name)
+
+
+def assert_close(one: Any, other: Any) -> None:
+    """Equal but for float32 rounding (epsilon 1.2e-7) amplified by a few dozen operations and updates."""
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(numbers(one), numbers(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_and_state_keep_their_structure_and_are_finite(case: Case, parts: tuple[Batch, Batch]) -> None:
+    """Two updates: gradients are shaped like the parameters, the state like the state before; all of it finite."""
+    learner, batch = case.learner, jax.tree.map(lambda leaf: leaf[:BATCH], parts[0])
+    params, state = learner.init(jax.random.key(0), parts[0])
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((params, state)))
+    grads, next_state, metrics = learner.gradient(params, state, batch, jax.random.key(1))
+    assert described(grads) == described(params)
+    assert described(next_state) == described(state)
+    again = learner.gradient(params, next_state, batch, jax.random.key(2))
+    assert described(again) == described((grads, next_state, metrics))
+    measures = learner.evaluate(params, batch, jax.random.key(3))
+    assert measures
+    assert all(value.shape == () and value.dtype == jnp.float32 for value in (metrics | measures).values())
+    assert all(np.isfinite(leaf).all() for leaf in numbers((grads, next_state, metrics, measures, again)))
+    assert all(np.any(leaf != 0) for leaf in numbers(grads)[:1])
+
+
+def test_member_of_a_compiled_population_equals_itself_alone_and_eager(case: Case, parts: tuple[Batch, Batch]) -> None:
+    """Member 2 of the compiled, vmapped population is what an uncompiled loop makes of its seed and values."""
+    index, train = 2, parts[0]
+    population = run(case, parts, epochs=1)
+    optimizer, key = recipe(float(rates(case)[index])), jax.random.key(SEEDS[index])
+    with jax.disable_jit():
+        alone = fit.start(case.learner, optimizer, train, key, batch_size=BATCH)
+        alone, metrics = fit.epoch(case.learner, optimizer, alone, train, batch_size=BATCH)
+    assert int(alone.step) == N_TRAIN // BATCH
+    assert_close(member(population.fits, index), alone)
+    assert_close({name: population.history[name][0, index] for name in metrics}, metrics)
+
+
+def test_other_epochs_seeds_and_values_do_not_recompile(
+    case: Case, parts: tuple[Batch, Batch], trained: Progress
+) -> None:
+    compiled = fit._chunk._cache_size(), fit._begin._cache_size()
+    assert min(compiled) > 0
+    other = case._replace(learner=jax.tree.map(lambda leaf: 0.5 * leaf, case.learner))
+    run(other, parts, epochs=2, learning_rate=case.learning_rate / 3, seeds=(7, 8, 9))
+    run(other, parts, epochs=4, learning_rate=jnp.asarray(rates(case)), seeds=np.arange(3))
+    assert (fit._chunk._cache_size(), fit._begin._cache_size()) == compiled
+
+
+def test_layer_is_differentiable_and_has_the_declared_size(
+    case: Case, parts: tuple[Batch, Batch], trained: Progress
+) -> None:
+    x = parts[1].x[:BATCH]
+    layer = case.learner.layer(member(trained.params, 0))
+    output = layer(x)
+    assert (output.shape, output.dtype) == ((BATCH, case.size), jnp.float32)
+    assert layer(x[0]).shape == (case.size,)
+    slopes = jax.grad(lambda layer, x: jnp.square(layer(x)).sum(), argnums=(0, 1))(layer, x)
+    assert described(slopes) == described((layer, x))
+    for slope in numbers(slopes):
+        assert np.isfinite(slope).all()
+        assert np.any(slope != 0)
+
+
+def test_resumes_from_progress_to_the_same_bits(case: Case, parts: tuple[Batch, Batch], trained: Progress) -> None:
+    """Stopped after epoch 2, in the middle of a chunk, and gone on with other chunk boundaries."""
+    stopped = run(case, parts, epochs=2)
+    assert stopped.epoch == 2
+    assert_same_bits(run(case, parts, epochs=5, resume=stopped), trained)
+
+
+def test_resumes_from_checkpoint_to_the_same_bits(
+    case: Case, parts: tuple[Batch, Batch], trained: Progress, tmp_path: Path
+) -> None:
+    """Interrupted after epoch 3, and gone on from the files by objects that know nothing of the first run."""
+
+    def save_and_stop(progress: Progress) -> None:
+        Checkpoints(tmp_path).save("layer", progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(case, parts, epochs=5, on_chunk=save_and_stop)
+    restored = Checkpoints(tmp_path).restore("layer", begin(case, parts))
+    assert restored is not None
+    assert restored.epoch == 3
+    assert_same_bits(run(case, parts, epochs=5, resume=restored), trained)
+
+
+def test_chunks_change_no_bit(case: Case, parts: tuple[Batch, Batch], trained: Progress) -> None:
+    """Five chunks of one epoch are one chunk of three and a part of another; and three are one whole chunk."""
+    third: list[Any] = []
+
+    def keep(progress: Progress) -> None:
+        if progress.epoch == 3:  # copies: the next chunk consumes the arrays
+            third.append(progress._replace(fits=jax.tree.map(jnp.copy, progress.fits)))
+
+    assert_same_bits(run(case, parts, epochs=5, chunk=1, on_chunk=keep), trained)
+    assert_same_bits(run(case, parts, epochs=3), third[0])
+
+
+def test_own_measure_improves_on_unseen_digits(case: Case, parts: tuple[Batch, Batch]) -> None:
+    """Every member ends below where it began, by the first entry of ``evaluate``."""
+    start = begin(case, parts)
+    before = [case.learner.evaluate(member(start.params, m), parts[1], jax.random.key(0)) for m in range(MEMBERS)]
+    first = next(iter(before[0]))
+    progress = run(case, parts, epochs=30)
+    assert progress.history[f"valid/{first}"].shape == (30, MEMBERS)
+    assert (progress.history[f"valid/{first}"][-1] < [measures[first] for measures in before]).all()
+    assert progress.finite.all()
+
+
+def test_diverging_member_is_told_and_harms_no_other(
+    case: Case, parts: tuple[Batch, Batch], trained: Progress
+) -> None:
+    """One absurd learning rate: the other members keep every bit."""
+    learning_rate = rates(case)
+    learning_rate[1] = 1e38
+    poisoned = run(case, parts, epochs=5, learning_rate=learning_rate)
+    np.testing.assert_array_equal(poisoned.finite, [True, False, True])
+    assert trained.finite.all()
+    for healthy in (0, 2):
+        for a, b in zip(numbers(member(poisoned.fits, healthy)), numbers(member(trained.fits, healthy)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        for name, values in trained.history.items():
+            np.testing.assert_array_equal(poisoned.history[name][:, healthy], values[:, healthy], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["rbm-cd1", "autoencoder-masking", "supervised-greedy"])
+def test_population_equals_single_runs(name: str, parts: tuple[Batch, Batch]) -> None:
+    """Several seeds and learning rates side by side are what each is in a run of its own."""
+    case = CASES[name]
+    population = run(case, parts, epochs=2)
+    for m in range(MEMBERS):
+        single = run(case, parts, epochs=2, seeds=SEEDS[m : m + 1], learning_rate=float(rates(case)[m]))
+        assert_close(member(population.fits, m), member(single.fits, 0))
+        for measure, values in single.history.items():
+            np.testing.assert_allclose(population.history[measure][:, m], values[:, 0], rtol=1e-4, err_msg=measure)
+    weights = numbers(population.params)[0]
+    for a, b in ((0, 1), (0, 2), (1, 2)):  # and they do differ: by seed, by learning rate
+        assert np.abs(weights[a] - weights[b]).max() > 1e-4
+
+
+def test_one_value_for_all_is_that_value_for_each(parts: tuple[Batch, Batch]) -> None:
+    """A number, a list of equal numbers and arrays of them make the same run, in the recipe and in the learner."""
+    case = CASES["autoencoder-masking"]
+    train, valid = parts
+    options: dict[str, Any] = {"epochs": 2, "batch_size": BATCH, "seeds": SEEDS, "chunk": CHUNK}
+    options["monitors"] = {"valid": valid}
+    one = fit.run(case.learner, recipe(0.1), train, **options)
+    each = case.learner.replace(corruption=Masking(np.full(MEMBERS, 0.25)), initial_scale=jnp.ones(MEMBERS))
+    assert_same_bits(fit.run(each, recipe(np.full(MEMBERS, 0.1)), train, **options), one)
+
+
+def test_values_are_each_members_own(parts: tuple[Batch, Batch]) -> None:
+    """Of members with one seed, only the one whose corruption differs differs."""
+    case = CASES["autoencoder-masking"]
+    learner = case.learner.replace(corruption=Masking(np.array([0.25, 0.25, 0.75])))
+    progress = run(case._replace(learner=learner), parts, epochs=1, learning_rate=0.1, seeds=(0, 0, 0))
+    weights = np.asarray(progress.params.weights)
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert np.abs(weights[0] - weights[2]).max() > 1e-4
+
+
+def test_wrong_number_of_values_is_refused(parts: tuple[Batch, Batch]) -> None:
+    """The message names the hyperparameter, the shape and the members."""
+    case = CASES["autoencoder"]
+    with pytest.raises(ValueError, match=r"learning_rate has shape \(2,\).* 3 members"):
+        run(case, parts, epochs=1, learning_rate=np.ones(2))
+    with pytest.raises(ValueError, match=r"initial_scale has shape \(4,\).* 3 members"):
+        run(case._replace(learner=Autoencoder(UNITS, initial_scale=np.ones(4))), parts, epochs=1)
+
+
+def test_early_stopping_resumes_exactly_and_freezes_each_member(parts: tuple[Batch, Batch]) -> None:
+    """The best parameters, too, survive an interruption; a member that cannot improve keeps its first epoch."""
+    case = CASES["classifier"]
+    learning_rate = np.float32([0.5, 0.0, 0.5])  # the second never moves
+    whole = run(case, parts, epochs=4, learning_rate=learning_rate, patience=1)
+    stopped = run(case, parts, epochs=2, learning_rate=learning_rate, patience=1)
+    assert_same_bits(run(case, parts, epochs=4, learning_rate=learning_rate, patience=1, resume=stopped), whole)
+    assert whole.best is not None
+    errors = whole.history["valid/error"]
+    np.testing.assert_array_equal(errors[:, 1], errors[0, 1])
+    assert (int(whole.best.epoch[1]), int(whole.best.wait[1])) == (1, 2)
+    for m in range(MEMBERS):
+        assert float(whole.best.score[m]) == errors[int(whole.best.epoch[m]) - 1, m]
+
+
+def test_broadcast_gives_every_leaf_a_member_axis() -> None:
+    """Scalars are repeated, one value a member is kept, and all become float32."""
+    tree = broadcast(Momentum(learning_rate=0.1, momentum=np.array([0.8, 0.9])), 2)
+    assert all((leaf.shape, leaf.dtype) == ((2,), jnp.float32) for leaf in jax.tree.leaves(tree))
+    np.testing.assert_array_equal(tree.momentum, np.float32([0.8, 0.9]))
+    np.testing.assert_array_equal(tree.learning_rate, np.float32([0.1, 0.1]))
