@@ -99,6 +99,7 @@ def run(
                 choice = _chosen(experiment, row, scale, data, out, report, say)
                 for path, value in choice.values.items():
                     plan = replaced(plan, path, value)
+            plan = dataclasses.replace(plan, grid={})
             name = declaration_hash(experiment, row, scale, plan)
             done = {
                 line["seed"]
@@ -216,7 +217,7 @@ def _lines(
                 "row": row.name,
                 "scale": scale,
                 "seed": seed,
-                "hyperparameters": declared(dataclasses.replace(plan, grid={})),
+                "hyperparameters": declared(plan),
                 "n_hidden": [layer.weights.shape[-1] for layer in networks.layers[:-1]],
                 "epochs": [stage.epoch for stage in stages],
                 "best_epoch": None if tuned.best is None else int(tuned.best.epoch[index]),

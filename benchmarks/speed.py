@@ -14,21 +14,28 @@ import csv
 import dataclasses
 import io
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.peers import CONTENDERS, Setting
+from benchmarks.peers.machine import machine
+from benchmarks.peers.process import Worker
 
 OURS = "pretrain"
 PAUSE = 0.3
 """Seconds between two epochs, in which the thread pools of the one before fall asleep."""
+
+
+QUIET = 0.1
+"""The share of the machine that other processes may take before the table warns of it."""
+
+BUSY = (
+    "Threads that wait for each other after every operation (torch, OpenBLAS) suffer from that more than XLA's, so the "
+    "ratios of torch and scikit-learn flatter ours."
+)
 
 
 class Goal(NamedTuple):
@@ -95,38 +102,6 @@ def verdict(name: str, ratio: Ratios) -> str:
     return f"{goal.words}: {'met' if ratio.median >= goal.least else 'missed'} ({measured:.2f})"
 
 
-class Worker:
-    """A contender's process, warm and waiting; `absent` says why if its package is not installed."""
-
-    def __init__(self, name: str, setting: Setting) -> None:
-        self.name = name
-        command = [sys.executable, "-m", "benchmarks.peers.worker", name, json.dumps(dataclasses.asdict(setting))]
-        environment = os.environ | {"JAX_PLATFORMS": "cpu"}  # every contender runs on the same processor
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        self.facts = self._answer()
-        self.absent: str | None = self.facts.get("absent")
-
-    def epoch(self) -> dict[str, float]:
-        """One more epoch: its seconds, and the processor seconds used while waiting for this call."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.name!r} ended with status {self.process.wait()}; its error is above")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the process and waits for its end."""
-        self.process.communicate()
-
-
 def measure(setting: Setting, names: Sequence[str], say: Callable[[str], None]) -> list[Result]:
     """Runs the contenders, interleaved, for as many rounds as the setting has timed epochs."""
     workers: list[Worker] = []
@@ -135,44 +110,24 @@ def measure(setting: Setting, names: Sequence[str], say: Callable[[str], None]) 
             workers.append(Worker(name, setting))
             say(f"{name}: {workers[-1].absent or 'warm'}")
         present = [worker for worker in workers if worker.absent is None]
-        seconds: dict[str, list[float]] = {worker.name: [] for worker in present}
-        idle: dict[str, list[float]] = {worker.name: [] for worker in present}
+        answers: dict[str, list[dict[str, Any]]] = {worker.name: [] for worker in present}
         for number in range(1, setting.epochs - setting.warmup + 1):
             for worker in present:
                 time.sleep(PAUSE)
-                answer = worker.epoch()
-                seconds[worker.name].append(answer["seconds"])
-                idle[worker.name].append(round(answer["idle_cpu_seconds"], 3))
-            say(f"round {number}: " + ", ".join(f"{name} {taken[-1]:.2f} s" for name, taken in seconds.items()))
+                answers[worker.name].append(worker.epoch())
+            latest = ", ".join(f"{name} {each[-1]['seconds']:.2f} s" for name, each in answers.items())
+            say(f"round {number}: {latest}")
     finally:
         for worker in workers:
             worker.close()
-    return [
-        Result(worker.name, (), worker.absent)
-        if worker.absent is not None
-        else Result(
-            worker.name, tuple(seconds[worker.name]), None, worker.facts | {"idle_cpu_seconds": idle[worker.name]}
-        )
-        for worker in workers
-    ]
+    return [_result(worker, answers.get(worker.name, [])) for worker in workers]
 
 
-def machine() -> dict[str, Any]:
-    """What the times depend on, besides the code."""
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+def _result(worker: Worker, answers: Sequence[Mapping[str, Any]]) -> Result:
+    if worker.absent is not None:
+        return Result(worker.name, (), worker.absent)
+    told = {name: [answer[name] for answer in answers] for name in ("seconds", "idle_cpu_seconds", "others")}
+    return Result(worker.name, tuple(told.pop("seconds")), None, worker.facts | told)
 
 
 def record(result: Result, setting: Setting, where: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,26 +155,37 @@ def rows_of(results: Sequence[Result]) -> list[list[str]]:
     return [header, *[line for _, line in sorted(lines, key=lambda line: line[0])]]
 
 
+def disturbance(results: Sequence[Result]) -> float | None:
+    """The largest share of the machine, 0 to 1, that other processes took in any epoch; None if that is not known."""
+    shares = [share for result in results for share in result.facts.get("others", ()) if share is not None]
+    return max(shares, default=None)
+
+
 def markdown(results: Sequence[Result], setting: Setting, where: Mapping[str, Any]) -> str:
     """The table with what a reader needs to judge it."""
     header, *lines = rows_of(results)
     table = ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)]
     rounds = setting.epochs - setting.warmup
     task = (
-        f"One epoch of CD-1: {setting.n_visible}x{setting.n_hidden}, {setting.rows:,} rows, batch {setting.batch_size}, "
-        f"float32, on {where['cores']} cores ({where['processor']}). Each contender in a process of its own, "
-        f"interleaved, {rounds} rounds after warming up. A ratio is the contender's seconds divided by ours in the same "
-        "round; goals are judged by its median. Synthetic inputs in [0, 1] with MNIST's sparsity."
+        f"One epoch of CD-1: {setting.n_visible}x{setting.n_hidden}, {setting.rows:,} rows, "
+        f"batch {setting.batch_size}, float32, on {where['cores']} cores ({where['processor']}). "
+        f"Each contender runs in a process of its own, in turn, {rounds} rounds after warming up. "
+        "A ratio is the contender's seconds divided by ours in the same round; goals are judged by its median. "
+        "Synthetic inputs in [0, 1] with MNIST's sparsity."
     )
-    notes = [
-        f"- **{result.name}** ({_versions(result)}): {result.facts.get('notes', 'not installed: ' + str(result.absent))}."
-        for result in results
-    ]
-    return "\n".join(["# Speed", "", task, "", *table, "", *notes, ""])
+    others = disturbance(results)
+    quiet = "unknown" if others is None else f"at most {others:.0%} in any epoch"
+    shared = [f"Share of the machine that other processes took meanwhile: {quiet}.", ""]
+    if others is not None and others > QUIET:
+        shared.insert(1, "**The machine was busy.** " + BUSY)
+    return "\n".join(["# Speed", "", task, "", *table, "", *shared, *[_note(result) for result in results], ""])
 
 
-def _versions(result: Result) -> str:
-    return ", ".join(f"{name} {version}" for name, version in result.facts.get("versions", {}).items()) or "absent"
+def _note(result: Result) -> str:
+    if result.absent is not None:
+        return f"- **{result.name}** is absent: {result.absent}."
+    versions = ", ".join(f"{name} {version}" for name, version in result.facts.get("versions", {}).items())
+    return f"- **{result.name}** ({versions}): {result.facts.get('algorithm', '')}."
 
 
 def main(
@@ -242,7 +208,6 @@ def main(
     setting = Setting(rows=rows, epochs=rounds + Setting.warmup)
     where = machine()
     results = measure(setting, names, say)
-    where["load_average_after"] = machine()["load_average"]
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(rows_of(results))
     text = markdown(results, setting, where)

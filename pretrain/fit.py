@@ -157,6 +157,32 @@ def epoch(
     return fit, jax.tree.map(jnp.mean, metrics)
 
 
+def _over_members(function: Callable[..., Any], axes: tuple[Any, ...], members: int) -> Callable[..., Any]:
+    """`jax.vmap`, but a population of one runs without the axis.
+
+    The result is the same to the bit. A matrix product with a batch axis of size 1 costs XLA's CPU backend a transposed
+    copy of every operand: an update of contrastive divergence would take some 30% longer.
+    """
+    if members > 1:
+        return jax.vmap(function, in_axes=axes)
+
+    def alone(*arguments: Any) -> Any:
+        taken = [_without_axis(argument, axis) for argument, axis in zip(arguments, axes, strict=True)]
+        return jax.tree.map(lambda leaf: leaf[None], function(*taken))
+
+    return alone
+
+
+def _without_axis(argument: Any, axis: Any) -> Any:
+    if axis is None or argument is None:
+        return argument
+    if isinstance(axis, dict):
+        return {name: _without_axis(argument[name], axis[name]) for name in axis}
+    if isinstance(axis, Batch):
+        return Batch(*map(_without_axis, argument, axis))
+    return population.member(argument, 0)
+
+
 def _keep(best: Best, params: Any, score: Array, epoch: Array, patience: Array) -> Best:
     score = score.astype(best.score.dtype)  # a weakly typed score would retrace the next chunk
     running = best.wait <= patience
@@ -196,7 +222,7 @@ def _chunk(
         return fit, metrics | seen
 
     axes = (0, 0, 0, 0, _axes(train), {name: _axes(batch) for name, batch in monitors.items()})
-    population_epoch = jax.vmap(one, in_axes=axes)
+    population_epoch = _over_members(one, axes, fits.step.shape[0])
 
     def advance(carry: Any) -> Any:
         fits, best, index = carry

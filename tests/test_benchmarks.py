@@ -172,7 +172,7 @@ def test_every_declaration_is_whole(row) -> None:
         assert plan.fine_tuning.patience is not None
         assert stages[-1].learner.n_classes == 10
         for path in plan.grid:
-            assert replaced(plan, path, 0.5) != plan
+            assert replaced(plan, path, 0.123) != plan
 
 
 def test_a_damaged_last_line_is_dropped_and_any_other_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pretrain import (
     Autoencoder,
     BernoulliRBM,
     Classifier,
+    Learner,
     Linear,
     LogisticAutoregression,
     Momentum,
@@ -80,14 +81,46 @@ QUICK = {
 # --- paper: the paper's protocol, three layers of up to 1000 units ---
 
 
-def rbms(rate: float, epochs: int) -> tuple[Stage, ...]:
-    """Three RBMs of 1000 units, CD-1, their rate falling to zero."""
-    optimizer = Momentum(rate, schedule=Linear(float(epochs)), weight_decay=1e-4)
-    return (Stage(BernoulliRBM(1000), optimizer, epochs, batch_size=100),) * 3
+def decaying(learner: Learner, rate: float, epochs: int, batch_size: int = 100, weight_decay: float = 0.0) -> Stage:
+    """Momentum .5, then .9, with a rate that falls to zero."""
+    optimizer = Momentum(rate, schedule=Linear(float(epochs)), weight_decay=weight_decay)
+    return Stage(learner, optimizer, epochs, batch_size)
 
+
+PRETRAINING_RATE = "pretraining.*.optimizer.learning_rate"
+TUNING_RATE = "fine_tuning.optimizer.learning_rate"
 
 PAPER = {
-    "srbm": Plan(rbms(0.1, 60), tuning(2.0, 20, 50)),
+    "srbm": Plan(
+        (decaying(BernoulliRBM(1000), 0.1, 60, weight_decay=1e-4),) * 3,
+        tuning(2.0, 20, 50),
+        grid={PRETRAINING_RATE: (0.03, 0.05, 0.1), TUNING_RATE: (0.5, 1.0, 2.0)},
+    ),
+    "saa": Plan(
+        (decaying(Autoencoder(1000), 0.05, 15),) * 3,
+        tuning(2.0, 20, 50),
+        grid={PRETRAINING_RATE: (0.02, 0.05, 0.1), TUNING_RATE: (0.5, 1.0, 2.0)},
+    ),
+    "logistic-autoregression": Plan(
+        (Stage(LogisticAutoregression(784, fill_diagonal=True), Sgd(0.02), epochs=5, batch_size=100),) * 3,
+        tuning(2.0, 30, 50),
+        grid={PRETRAINING_RATE: (0.01, 0.02, 0.05), TUNING_RATE: (0.5, 1.0, 2.0)},
+    ),
+    "supervised": Plan(
+        (Stage(SupervisedGreedy(10, (1000,)), Sgd(0.5), epochs=10, batch_size=50, patience=10),) * 3,
+        tuning(0.5, 20, 50),
+        grid={PRETRAINING_RATE: (0.25, 0.5, 1.0), TUNING_RATE: (0.25, 0.5, 1.0)},
+    ),
+    "deep": Plan(
+        (),
+        tuning(1.0, 40, 50, n_hidden=(1000, 1000, 1000), start=20.0),
+        grid={TUNING_RATE: (0.25, 0.5, 1.0, 2.0), "fine_tuning.learner.initial_scale": (1.0, 2.0)},
+    ),
+    "shallow": Plan(
+        (),
+        tuning(0.5, 60, 50, n_hidden=(1000,), start=30.0),
+        grid={TUNING_RATE: (0.25, 0.5, 1.0), "fine_tuning.learner.initial_scale": (1.0, 2.0)},
+    ),
 }
 
 EXPERIMENT = Experiment(
@@ -104,7 +137,7 @@ EXPERIMENT = Experiment(
         "paper": Scale("mnist", 5, "all of MNIST, three layers of up to 1000"),
     },
     rows=tuple(
-        Row(name, title, published, {"smoke": SMOKE[name], "quick": QUICK[name], "paper": PAPER.get(name, QUICK[name])})
+        Row(name, title, published, {"smoke": SMOKE[name], "quick": QUICK[name], "paper": PAPER[name]})
         for name, (title, published) in TITLES.items()
     ),
     data={"mnist": mnist, "digits": lambda **_: digits()},

@@ -7,7 +7,7 @@ A contender is a module with
 - ``train(x, setting, done)``: trains on the rows ``x`` and calls ``done(facts)`` after every epoch, the compiling or
   warming-up ones (`Setting.warmup`) included, with whatever is worth noting about how it ran.
 
-It trains for `Setting.epochs` epochs, all alike. Imports of third-party peers stand at the top of their files, so a peer
+It trains for `Setting.epochs` epochs, all alike. Third-party peers are imported at the top of their files, so one
 that is not installed is told by its import alone.
 """
 

@@ -19,7 +19,7 @@ class Compilations:
         self.allowed = 0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         self.count += event == COMPILED
 
     def after(self, epoch: int, results: Any) -> dict[str, Any]:
@@ -38,6 +38,6 @@ class Compilations:
         device = jax.devices()[0]
         return {
             "device": f"{device.platform} ({device.device_kind})",
-            "precision": f"float32, matmul precision {jax.config.jax_default_matmul_precision or 'default'}",
+            "precision": f"float32, matmul precision {jax.config.values['jax_default_matmul_precision'] or 'default'}",
             "compiled_while_timed": self.count - self.allowed,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 
 import pretrain
@@ -25,7 +26,7 @@ def train(x: np.ndarray, setting: Setting, done: Done) -> None:
     pretrain.run(
         pretrain.BernoulliRBM(setting.n_hidden),
         pretrain.Momentum(setting.learning_rate, setting.momentum),
-        pretrain.Batch(x),
+        pretrain.Batch(jnp.asarray(x)),
         epochs=setting.epochs,
         batch_size=setting.batch_size,
         seeds=(setting.seed,),

@@ -1,8 +1,10 @@
 """The process of one contender: ``python -m benchmarks.peers.worker NAME SETTING``, spoken to over its pipes.
 
 It trains until warm and says so, then waits; every line it reads asks for one more epoch, which it answers with the
-seconds that took. One JSON object a line; the end of its input ends it. While it waits it is blocked on the pipe, and
-the processor time that it used while waiting is part of its answer, so a thread pool that spins when idle would show.
+seconds that took. One JSON object a line; the end of its input ends it. While it waits it is blocked on the pipe.
+
+Two more numbers tell whether the seconds can be trusted: the processor time that it used while it waited (a thread pool
+that spins when idle would show), and the share of the machine that other processes took during the epoch.
 """
 
 from __future__ import annotations
@@ -16,6 +18,23 @@ import time
 from typing import Any
 
 from benchmarks.peers import CONTENDERS, Setting, synthetic
+from benchmarks.peers.machine import busy_seconds
+
+
+class Clock:
+    """The time: of the wall, of this process on all its threads, and of all processes of the machine."""
+
+    def __init__(self) -> None:
+        self.busy = busy_seconds()
+        self.cpu = time.process_time()
+        self.wall = time.perf_counter()
+
+    def others_since(self, started: Clock) -> float | None:
+        """The share, 0 to 1, of all cores' time that other processes took since; None if it is not known."""
+        if self.busy is None or started.busy is None:
+            return None
+        theirs = (self.busy - started.busy) - (self.cpu - started.cpu)
+        return min(1.0, max(0.0, theirs / ((self.wall - started.wall) * (os.cpu_count() or 1))))
 
 
 def main(name: str, setting: Setting) -> None:
@@ -33,29 +52,26 @@ def main(name: str, setting: Setting) -> None:
             raise
         return say(absent=str(error))
 
-    epoch, began, idle_cpu = 0, 0.0, 0.0
+    epoch, idle_cpu, started = 0, 0.0, Clock()
 
     def done(facts: dict[str, Any]) -> None:
-        nonlocal epoch, began, idle_cpu
-        now, cpu = time.perf_counter(), time.process_time()
+        nonlocal epoch, idle_cpu, started
+        ended = Clock()
         epoch += 1
+        if epoch < setting.warmup:
+            return
         if epoch == setting.warmup:
-            say(
-                ready=facts,
-                warmup_seconds=now - began,
-                versions=versions(contender.PACKAGES),
-                notes=contender.ALGORITHM,
-            )
-        elif epoch > setting.warmup:
-            say(seconds=now - began, idle_cpu_seconds=idle_cpu)
-        if epoch >= setting.warmup:
-            if not sys.stdin.readline():
-                raise SystemExit
-            idle_cpu = time.process_time() - cpu
-            began = time.perf_counter()
+            warm = {"warmup_seconds": ended.wall - started.wall, "versions": versions(contender.PACKAGES)}
+            say(algorithm=contender.ALGORITHM, **facts, **warm)
+        else:
+            say(seconds=ended.wall - started.wall, idle_cpu_seconds=idle_cpu, others=ended.others_since(started))
+        if not sys.stdin.readline():
+            raise SystemExit
+        started = Clock()
+        idle_cpu = started.cpu - ended.cpu
 
     x = synthetic(setting)
-    began = time.perf_counter()
+    started = Clock()
     contender.train(x, setting, done)
 
 

@@ -1,0 +1,102 @@
+"""The speed benchmark: its arithmetic on given seconds, and a small real run. No time is asserted."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.peers import Setting, synthetic
+from benchmarks.speed import Result, disturbance, main, markdown, ratios, rows_of, verdict
+
+OURS = Result("pretrain", (2.0, 1.0, 4.0))
+FLOOR = Result("five products", (1.0, 0.9, 2.4))
+TORCH = Result("torch", (), "No module named 'torch'")
+SLOW = Result("scikit-learn", (3.0, 3.0, 4.0))
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    """A round that was slow for both does not change their ratio."""
+    assert ratios(SLOW.seconds, OURS.seconds) == pytest.approx((1.0, 1.5, 3.0))
+    assert ratios([6.0, 60.0], [2.0, 20.0]) == pytest.approx((3.0, 3.0, 3.0))
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [([1.0], [1.0, 2.0]), ([], [])])
+def test_ratios_need_the_same_rounds(theirs: list[float], ours: list[float]) -> None:
+    with pytest.raises(ValueError, match="same rounds"):
+        ratios(theirs, ours)
+
+
+def test_goals_are_judged_by_the_median_ratio() -> None:
+    assert verdict("five products", ratios([1.0, 1.0, 9.0], [1.25, 1.2, 1.0])) == (
+        "ours at most 1.25 times these: met (1.20)"
+    )
+    assert verdict("five products", ratios([1.0], [1.3])) == "ours at most 1.25 times these: missed (1.30)"
+    assert verdict("torch", ratios([1.29], [1.0])) == "ours at least 1.3 times faster: missed (1.29)"
+    assert verdict("torch", ratios([1.3], [1.0])) == "ours at least 1.3 times faster: met (1.30)"
+    assert verdict("scikit-learn", ratios([1.0], [1.0])) == ""
+
+
+def test_the_table_names_who_is_absent() -> None:
+    header, *lines = rows_of([OURS, FLOOR, TORCH, SLOW])
+    assert [line[0] for line in lines] == ["five products", "pretrain", "scikit-learn", "torch"]
+    assert all(len(line) == len(header) for line in lines)
+    assert lines[0][1:6] == ["0.90", "1.00", "0.60", "0.50", "0.90"]
+    assert lines[-1][1] == "absent"
+    assert lines[-1][-1] == "No module named 'torch'"
+    text = markdown([OURS, FLOOR, TORCH, SLOW], Setting(rows=3, epochs=5), {"cores": 2, "processor": "any"})
+    assert "**torch** is absent" in text
+
+
+def test_a_busy_machine_is_told() -> None:
+    where = {"cores": 2, "processor": "any"}
+    for share, busy in ((0.4, True), (0.02, False)):
+        results = [Result("pretrain", (1.0,), None, {"others": [0.01, share, None]})]
+        assert disturbance(results) == share
+        assert ("The machine was busy" in markdown(results, Setting(rows=3, epochs=3), where)) is busy
+
+
+def test_inputs_are_as_sparse_as_mnist() -> None:
+    x = synthetic(Setting(rows=500, epochs=1))
+    assert x.dtype == np.float32
+    assert x.min() == 0.0
+    assert x.max() == 1.0
+    assert (x > 0).mean() == pytest.approx(0.19, abs=0.01)
+    assert x.mean() == pytest.approx(0.13, abs=0.01)
+
+
+@pytest.mark.parametrize("module", ["five_products", "scikit_learn", "torch_loop"])
+def test_a_peer_reports_every_epoch(module: str) -> None:
+    if module == "torch_loop":
+        pytest.importorskip("torch")
+    setting = Setting(rows=200, epochs=3, n_visible=30, n_hidden=20)
+    facts: list[dict[str, Any]] = []
+    importlib.import_module(f"benchmarks.peers.{module}").train(synthetic(setting), setting, facts.append)
+    assert len(facts) == setting.epochs
+    assert all(fact["device"] and fact["precision"].startswith("float32") for fact in facts)
+
+
+def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes are started and asked in turn for real; torch is made to be absent."""
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    out, said = tmp_path / "speed", []
+    main(out, rounds=2, rows=400, contenders=("torch",), say=said.append)
+    ours, torch = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert ours["name"] == "pretrain"
+    assert len(ours["seconds"]) == len(ours["others"]) == len(ours["idle_cpu_seconds"]) == 2
+    assert min(ours["seconds"]) == ours["least"] <= ours["median"]
+    assert ours["compiled_while_timed"] == 0
+    assert ours["precision"].startswith("float32")
+    assert ours["versions"]["jax"]
+    assert ours["machine"]["cores"] >= 1
+    assert "torch" in torch["absent"]
+    assert "seconds" not in torch
+    assert len(list(csv.reader((out / "table.csv").read_text().splitlines()))) == 3
+    assert "**torch** is absent" in (out / "table.md").read_text()
+    assert any(line.startswith("round 2:") for line in said)
