@@ -1,96 +1,139 @@
-"""The figures, in one style: colour-blind-safe, labelled, the same bytes for the same data."""
+"""The figures, as SVG: the same data gives the same bytes, whatever the machine's matplotlib settings are."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import itertools
+import math
+import textwrap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Okabe and Ito's palette."""
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+"""Told apart with any colour vision: Okabe & Ito, *Color universal design* (2008), without their yellow."""
 
-_STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pretrain"}
+LINES = ("-", "--", ":")
+STYLE: dict[Any, Any] = {
+    "font.size": 10.0,
+    "axes.titlesize": 10.0,
+    "figure.titlesize": 11.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.hashsalt": "pretrain",
+}
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+ABOVE = 10.0
+"""The axis of errors ends at this multiple of the least one: the first epochs would take most of it otherwise."""
 
 
-def write_svg(figure: Figure, path: Path) -> None:
-    """Writes a figure without a date."""
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": "pretrain"}, bbox_inches="tight")
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
 
 
-def validation_curves(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    """Validation error by epoch of fine-tuning.
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def validation_curves(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[float | None]]]) -> None:
+    """Validation error by epoch of fine-tuning: a line a row, the mean over its seeds, in the band of their range.
 
     Args:
-        curves: row name to one curve a seed, in percent. Drawn as the mean, with the seeds' range as a band.
+        path: of the figure.
+        title: above it.
+        curves: errors in percent by row, seed and epoch; seeds may have stopped at different epochs, and the mean is
+            then over those that reached the epoch.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.0, 4.2))
-        axes = figure.subplots()
-        for i, (name, seeds) in enumerate(curves.items()):
-            length = min(len(curve) for curve in seeds)
-            values = np.maximum(np.array([curve[:length] for curve in seeds]), 1e-2)
-            epochs = np.arange(1, length + 1)
-            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
-            axes.plot(epochs, values.mean(axis=0), label=f"{name} ({values.mean(axis=0).min():.2f})", **style)
-            axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.15, lw=0)
+    with _style():
+        figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 90))
+        axes = figure.add_subplot()
+        axes.set(xlabel="epoch of fine-tuning", ylabel="validation error, percent (log scale)")
         axes.set_yscale("log")
-        if curves:
-            lowest = min(min(curve) for seeds in curves.values() for curve in seeds)
-            last = max(curve[-1] for seeds in curves.values() for curve in seeds)
-            bottom, top = max(lowest * 0.9, 1e-2), max(4.0 * lowest, 1.5 * last)
-            axes.set_ylim(bottom, top)
-            ticks = [
-                t for t in (0.5, 0.7, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30, 50, 90) if bottom <= t <= top
-            ]
-            axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-            axes.minorticks_off()
-            axes.legend(title="row (lowest)", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        axes.set_xlabel("epoch of fine-tuning")
-        axes.set_ylabel("validation error, %")
-        axes.grid(axis="y", alpha=0.25, lw=0.5)
-    return figure
+        looks = itertools.product(LINES, COLOURS)
+        shown: list[np.ndarray] = []
+        for (name, seeds), (line, colour) in zip(curves.items(), looks, strict=False):
+            by_epoch = [[e for e in errors if e is not None] for errors in itertools.zip_longest(*seeds)]
+            by_epoch = [np.maximum(errors, 1e-3) for errors in by_epoch if errors]  # a log scale has no 0
+            if not by_epoch:
+                continue
+            epochs = np.arange(1, len(by_epoch) + 1)
+            mean, low, high = (np.array([of(errors) for errors in by_epoch]) for of in (np.mean, np.min, np.max))
+            label = textwrap.fill(f"{name}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}", 30)
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(epochs, mean, line, color=colour, linewidth=1.6, label=label, marker="o", markersize=2.2)
+            shown += [low, high]
+        if shown:
+            values = np.concatenate(shown)
+            bottom = max(values.min(), 0.05)
+            axes.set_ylim(bottom / 1.08, max(min(values.max(), ABOVE * bottom), 1.5 * bottom))
+            figure.legend(loc="outside right center", labelspacing=0.9)
+        else:
+            axes.set_ylim(1, 10)
+            axes.text(0.5, 0.5, "no results yet", transform=axes.transAxes, ha="center")
+        axes.yaxis.set_major_locator(FixedLocator(TICKS))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _save(figure, path)
+
+
+def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
+    """First-layer filters: a panel a row; each filter is divided by its largest absolute weight, so that grey is 0.
+
+    Args:
+        path: of the figure.
+        title: above it.
+        images: ``[filters, height, width]`` by row.
+    """
+    with _style():
+        n_columns = min(3, max(len(images), 1))
+        n_rows = max(math.ceil(len(images) / n_columns), 1)
+        figure = Figure(figsize=(3.0 * n_columns, 3.45 * n_rows + 0.6), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 30 * n_columns))
+        caption = "first-layer filters, each scaled by its largest absolute weight: black -1, grey 0, white 1"
+        figure.supxlabel(textwrap.fill(caption, 36 * n_columns), fontsize=9)
+        panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        for axes in panels:
+            axes.set_axis_off()
+        if not images:
+            panels[0].text(0.5, 0.5, "no results yet", ha="center")
+        for axes, (name, pictures) in zip(panels, images.items(), strict=False):
+            axes.set_title(textwrap.fill(name, 34))
+            axes.imshow(mosaic(pictures), cmap="gray", vmin=-1, vmax=1, interpolation="none")
+        _save(figure, path)
+
+
+def mosaic(pictures: np.ndarray) -> np.ndarray:
+    """Pictures ``[filters, height, width]`` in a near-square grid, each scaled to [-1, 1] about 0; NaN between them."""
+    count, height, width = pictures.shape
+    n_columns = math.ceil(math.sqrt(count))
+    gap = max(1, width // 14)
+    grid = np.full((math.ceil(count / n_columns) * (height + gap) - gap, n_columns * (width + gap) - gap), np.nan)
+    for index, picture in enumerate(pictures):
+        top, left = (height + gap) * (index // n_columns), (width + gap) * (index % n_columns)
+        scaled = picture / max(np.abs(picture).max(), 1e-12)
+        grid[top : top + height, left : left + width] = scaled
+    return grid
 
 
 def unpacked(packed: Mapping[str, Any]) -> np.ndarray:
-    """Filters as `benchmarks.runner.pack_filters` stored them: ``[filters, height, width]``."""
-    levels = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8).reshape(packed["shape"])
+    """The pictures ``[filters, height, width]`` that `benchmarks.runner.pack_filters` packed."""
     low, high = packed["limits"]
-    return low + (high - low) * levels.astype(np.float32) / 255
-
-
-def filters(images: Mapping[str, Mapping[str, Any]], n_columns: int = 12) -> Figure:
-    """First-layer filters, a panel a row; every filter on its own symmetric scale about 0 (blue below, red above)."""
-    with matplotlib.rc_context(_STYLE):
-        names = list(images)
-        across = min(2, max(1, len(names)))
-        down = -(-len(names) // across) or 1
-        figure = Figure(figsize=(4.6 * across, 1.75 * down))
-        panels = np.atleast_1d(figure.subplots(down, across, squeeze=False)).ravel()
-        for axes in panels:
-            axes.set_axis_off()
-        for axes, name in zip(panels, names, strict=False):
-            axes.imshow(
-                mosaic(unpacked(images[name]), n_columns), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"
-            )
-            axes.set_title(name, loc="left", fontsize=10)
-        figure.tight_layout()
-    return figure
-
-
-def mosaic(images: np.ndarray, n_columns: int) -> np.ndarray:
-    """Images ``[n, height, width]`` side by side, each divided by its largest absolute value, with gaps of 0."""
-    n, height, width = images.shape
-    n_rows = -(-n // n_columns)
-    canvas = np.zeros((n_rows * (height + 1) - 1, n_columns * (width + 1) - 1), np.float32)
-    for index, image in enumerate(images):
-        top, left = (index // n_columns) * (height + 1), (index % n_columns) * (width + 1)
-        canvas[top : top + height, left : left + width] = image / max(float(np.abs(image).max()), 1e-12)
-    return canvas
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
+    return low + (high - low) * levels.reshape(packed["shape"]) / 255.0

@@ -1,262 +1,321 @@
-"""Results to tables and figures: pure, and it touches no device. The same results give the same bytes.
+"""From ``results.jsonl`` to a table (Markdown, CSV, LaTeX) and figures (SVG).
 
-Of a row's results those of the declaration that stands last in the file are shown. The 95% interval is Student's t
-over seeds; with a single seed the spread over seeds is unknown, and Wilson's binomial interval over the test rows is
-given and marked instead.
+Pure: nothing is trained, no device is touched, and the same results give the same bytes. An interval in the table
+holds with 95% confidence and is one of two kinds. With ``n >= 2`` seeds it is Student's, for the mean over seeds,
+
+    mean ± t(0.975, n - 1) * s / sqrt(n),
+
+with ``s`` the sample standard deviation. One seed says nothing of the spread over seeds; its test error then has the
+binomial interval of ``p = wrong / images`` (Wilson, JASA 22:209-212, 1927), which holds for that network alone.
 """
 
 from __future__ import annotations
 
-import csv
+import csv as csv_format
+import dataclasses
 import io
+import itertools
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from benchmarks import figures
 from benchmarks.experiment import Experiment, Row
-from benchmarks.figures import filters, validation_curves, write_svg
 from benchmarks.results import read_results
 
 PARTS = ("train", "valid", "test")
-LEVEL = 0.95
+CONFIDENCE = 0.95
+STUDENT, BINOMIAL = "student-t", "binomial"
 
 
-class Interval(NamedTuple):
-    """A mean in percent with the limits of its interval; None where there is none. ``kind``: "t", "binomial" or ""."""
+class Estimate(NamedTuple):
+    """An error in percent and the ends of its interval, which is `STUDENT` or `BINOMIAL`; None where there is none."""
 
-    mean: float | None
+    mean: float | None = None
     low: float | None = None
     high: float | None = None
-    kind: str = ""
+    interval: str | None = None
 
 
-class Summary(NamedTuple):
-    """What a table says of one row.
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One row of the table.
 
     Attributes:
         row: its declaration.
-        results: the results shown, one a seed.
-        errors: by part, `Interval` over the finite seeds.
-        left_out: results of other declarations that are not shown.
+        results: its lines of the declaration that was run last, by seed, diverged ones among them.
+        left_out: how many lines of earlier declarations there are.
     """
 
     row: Row
-    results: list[dict[str, Any]]
-    errors: dict[str, Interval]
-    left_out: int
+    results: tuple[dict[str, Any], ...]
+    left_out: int = 0
 
     @property
-    def n(self) -> int:
-        """Seeds that ended finite."""
-        return sum(line["finite"] for line in self.results)
+    def finite(self) -> list[dict[str, Any]]:
+        """The results of the seeds that did not diverge."""
+        return [line for line in self.results if line["finite"]]
 
     @property
     def failed(self) -> int:
-        """Seeds that diverged."""
-        return len(self.results) - self.n
+        """How many seeds diverged."""
+        return len(self.results) - len(self.finite)
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all its seeds."""
+        return sum(sum(line["seconds"].values()) for line in self.results)
+
+    def estimate(self, part: str) -> Estimate:
+        """The error on the ``"train"``, ``"valid"`` or ``"test"`` part over the finite seeds."""
+        errors = [line[f"{part}_error"] for line in self.finite]
+        if len(errors) >= 2:
+            return student(errors)
+        images = self.finite[0].get("test_rows") if part == "test" and errors else None
+        return wilson(errors[0], images) if images else Estimate(*errors)
 
     @property
     def difference(self) -> float | None:
-        """Our mean test error minus the published one."""
-        ours, published = self.errors["test"].mean, self.row.published.test
+        """Our test error less the published one, in percent."""
+        ours, published = self.estimate("test").mean, self.row.published.test
         return None if ours is None or published is None else ours - published
 
 
-def student(values: Sequence[float]) -> Interval:
-    """Mean and Student's t interval of at least two values."""
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half, "t")
+def student(errors: Sequence[float]) -> Estimate:
+    """The mean of two or more seeds' errors with its Student interval."""
+    mean, n = float(np.mean(errors)), len(errors)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(errors, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, STUDENT)
 
 
-def wilson(percent: float, rows: int) -> Interval:
-    """Wilson's score interval of an error rate in percent, seen on so many rows."""
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
-    p = percent / 100
-    centre = (p + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z / (1 + z * z / rows) * math.sqrt(p * (1 - p) / rows + z * z / (4 * rows * rows))
-    return Interval(percent, 100 * max(centre - half, 0.0), 100 * (centre + half), "binomial")
+def wilson(error: float, images: int) -> Estimate:
+    """One network's error, in percent, on so many images with its binomial interval."""
+    ends = stats.binomtest(round(error * images / 100), images).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(error, 100 * float(ends.low), 100 * float(ends.high), BINOMIAL)
 
 
-def summarise(experiment: Experiment, results: Sequence[dict[str, Any]]) -> list[Summary]:
-    """One `Summary` a declared row, in the declared order. The last result of a seed counts."""
-    summaries = []
+def summary(experiment: Experiment, lines: Iterable[dict[str, Any]]) -> list[Summary]:
+    """One `Summary` a declared row, in the declared order; of one seed's lines the last counts."""
+    lines, summaries = list(lines), []
     for row in experiment.rows:
-        mine = [line for line in results if line["row"] == row.name]
-        shown = {line["seed"]: line for line in mine if line["declaration"] == mine[-1]["declaration"]}
-        lines = [shown[seed] for seed in sorted(shown)]
-        finite = [line for line in lines if line["finite"]]
-        errors = {part: _interval([line[f"{part}_error"] for line in finite]) for part in PARTS}
-        if len(finite) == 1 and finite[0].get("test_rows"):
-            errors["test"] = wilson(finite[0]["test_error"], finite[0]["test_rows"])
-        left_out = sum(line["declaration"] != mine[-1]["declaration"] for line in mine)
-        summaries.append(Summary(row, lines, errors, left_out))
+        own = [line for line in lines if line["row"] == row.name]
+        last = [line for line in own if line["declaration"] == own[-1]["declaration"]]
+        seeds = {line["seed"]: line for line in last}
+        summaries.append(Summary(row, tuple(seeds[seed] for seed in sorted(seeds)), len(own) - len(last)))
     return summaries
 
 
-def _interval(values: Sequence[float]) -> Interval:
-    if len(values) >= 2:
-        return student(values)
-    return Interval(values[0] if values else None)
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """A number of the table; ``n/a`` where there is none, and 0.004 keeps its digits."""
-    if value is None:
-        return "n/a"
-    return f"{value:.{digits}f}" if value == 0 or value >= 0.01 else f"{value:.1g}"
-
-
-def _with_interval(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return percent(interval.mean)
-    mark = "*" if interval.kind == "binomial" else ""
-    return f"{percent(interval.mean)} [{interval.low:.2f}, {interval.high:.2f}]{mark}"
-
-
-def _difference(summary: Summary) -> str:
-    return "n/a" if summary.difference is None else f"{summary.difference:+.2f}"
-
-
-HEADER = ("row", "published valid", "published test", "train", "valid", "test", "test - published", "n")
-
-
-def cells(summary: Summary) -> list[str]:
-    """The cells of one row, as in `HEADER`."""
-    published = [percent(summary.row.published.valid), percent(summary.row.published.test)]
-    if not summary.results:
-        return [summary.row.title, *published, "not run", "", "", "", "0"]
-    ours = [_with_interval(summary.errors[part]) for part in PARTS]
-    n = f"{summary.n}" + (f" ({summary.failed} diverged)" if summary.failed else "")
-    return [summary.row.title, *published, percent(summary.errors["train"].mean), *ours[1:], _difference(summary), n]
-
-
-def markdown(experiment: Experiment, scale: str, summaries: Sequence[Summary]) -> str:
-    """The table with everything a reader needs to judge it."""
-    lines = [f"# {experiment.title}", "", f"{experiment.metric.capitalize()}; scale `{scale}`.", ""]
-    lines += ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
-    lines += ["| " + " | ".join(cells(summary)) + " |" for summary in summaries]
-    lines += ["", *(f"- {note}" for note in notes(experiment, scale, summaries)), ""]
-    lines += ["## How each row was trained", ""]
-    for summary in summaries:
-        if summary.results:
-            lines.append(f"- **{summary.row.name}**: {recipe(summary.results[0])}")
-    return "\n".join([*lines, ""])
-
-
-def notes(experiment: Experiment, scale: str, summaries: Sequence[Summary]) -> list[str]:
-    """Where the numbers come from and how sure they are."""
-    results = [line for summary in summaries for line in summary.results]
-    kinds = {interval.kind for summary in summaries for interval in summary.errors.values()}
-    found = [
-        f"Published: {experiment.source}.",
-        f"Ours: {experiment.scales[scale].note}. Parameters and hyperparameters were chosen by validation error; each "
-        "test error was computed once, for what was chosen.",
-    ]
-    if "t" in kinds:
-        found.append("[low, high]: 95% interval of the mean over seeds (Student's t).")
-    if "binomial" in kinds:
-        found.append("[low, high]*: one seed; 95% binomial interval (Wilson) over the test rows, not over seeds.")
-    for summary in summaries:
-        if summary.left_out:
-            found.append(f"{summary.row.name}: {summary.left_out} results of earlier declarations are left out.")
-    if results:
-        total = sum(sum(line["seconds"].values()) for line in results)
-        found.append(
-            f"Run by {_each(results, 'command', code=True)} on {_each(results, 'device')}; "
-            f"{_each(results, 'precision')}; {total:.0f} seconds in all; commit {_each(results, 'commit')}; "
-            f"{', '.join(f'{name} {version}' for name, version in results[-1]['versions'].items())}."
-        )
-    return [*found, *experiment.notes]
-
-
-def _each(results: Sequence[dict[str, Any]], field: str, *, code: bool = False) -> str:
-    values = dict.fromkeys(str(line[field]) for line in results)
-    return ", ".join(f"`{value}`" if code else value for value in values)
-
-
-def recipe(line: dict[str, Any]) -> str:
-    """One result's hyperparameters, time and selection in a sentence."""
-    plan = line["hyperparameters"]
-    stages: list[str] = []
-    for stage in plan["pretraining"]:
-        text = _stage(stage)
-        if stages and stages[-1].split(" x ", 1)[-1] == text:
-            count = int(stages[-1].split(" x ", 1)[0]) if " x " in stages[-1] else 1
-            stages[-1] = f"{count + 1} x {text}"
-        else:
-            stages.append(text)
-    before = "; ".join(stages) or "no pretraining"
-    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in line["seconds"].items())
-    chosen = line["selection"]
-    how = f"; chosen from a grid at {chosen['valid_error']:.2f}% validation error" if chosen else ""
-    best = "" if line["best_epoch"] is None else f"; best epoch {line['best_epoch']}"
-    return f"{before}; fine-tuning: {_stage(plan['fine_tuning'])}{best}{how} (seed {line['seed']}: {seconds})."
-
-
-def _stage(stage: dict[str, Any]) -> str:
-    learner, optimizer = _value(stage["learner"]), _value(stage["optimizer"])
-    return f"{learner}, {optimizer}, {stage['epochs']} epochs, batch {stage['batch_size']}"
-
-
-def _value(value: Any) -> str:
-    """A declared value as the Python that makes it."""
-    if isinstance(value, dict) and "is" in value:
-        fields = ", ".join(f"{name}={_value(item)}" for name, item in value.items() if name != "is")
-        return f"{value['is']}({fields})"
-    if isinstance(value, list):
-        return "(" + ", ".join(_value(item) for item in value) + ")"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def comma_separated(summaries: Sequence[Summary]) -> str:
-    """One line a row, at full precision."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    limits = [f"{part}_{limit}" for part in PARTS for limit in ("error", "low", "high", "interval")]
-    writer.writerow(["row", *(f"published_{part}" for part in PARTS), *limits, "difference", "n", "diverged"])
-    for summary in summaries:
-        published = [getattr(summary.row.published, part) for part in PARTS]
-        ours = [value for part in PARTS for value in summary.errors[part]]
-        writer.writerow([summary.row.name, *published, *ours, summary.difference, summary.n, summary.failed])
-    return out.getvalue()
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    c: "\\" + c for c in "&%$#_{}"
-}
-
-
-def escaped(text: str) -> str:
-    """The text with LaTeX's special characters escaped."""
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def latex(experiment: Experiment, scale: str, summaries: Sequence[Summary]) -> str:
-    """A booktabs tabular, to be read by ``\\input`` where booktabs is loaded."""
-    lines = [f"% {experiment.title}; scale {scale}; published: {experiment.source}"]
-    lines += [r"\begin{tabular}{l" + "r" * (len(HEADER) - 1) + "}", r"\toprule"]
-    lines += [" & ".join(escaped(name) for name in HEADER) + r" \\", r"\midrule"]
-    lines += [" & ".join(escaped(cell) for cell in cells(summary)) + r" \\" for summary in summaries]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
 def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
-    """Writes the tables and figures of ``folder/results.jsonl`` beside it and returns their paths."""
-    summaries = summarise(experiment, read_results(folder / "results.jsonl"))
-    texts = {
-        "table.md": markdown(experiment, scale, summaries),
-        "table.csv": comma_separated(summaries),
-        "table.tex": latex(experiment, scale, summaries),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    curves = {s.row.name: [line["valid_curve"] for line in s.results if line["finite"]] for s in summaries if s.n}
-    images = {s.row.name: line["filters"] for s in summaries for line in s.results if line["filters"]}
-    write_svg(validation_curves(curves), folder / "validation_curves.svg")
-    write_svg(filters(images), folder / "filters.svg")
-    return [folder / name for name in (*texts, "validation_curves.svg", "filters.svg")]
+    """Writes the table and the figures of ``folder/results.jsonl`` beside it and returns their paths.
+
+    Raises:
+        ValueError: if a line of the results other than the last is damaged.
+    """
+    lines = read_results(folder / "results.jsonl")
+    rows = summary(experiment, lines)
+    if undeclared := {line["row"] for line in lines} - {row.name for row in experiment.rows}:
+        print(f"{folder}: left out results of undeclared rows: {', '.join(sorted(undeclared))}", file=sys.stderr)
+    texts = {"md": markdown(experiment, scale, rows), "csv": csv(rows), "tex": latex(experiment, scale, rows)}
+    for kind, text in texts.items():
+        (folder / f"table.{kind}").write_text(text, encoding="utf-8", newline="\n")
+    title = f"{experiment.title} ({scale})"
+    curves = {item.row.title: [line["valid_curve"] for line in item.finite] for item in rows}
+    figures.validation_curves(folder / "validation_curves.svg", title, curves)
+    packed = {item.row.title: line["filters"] for item in rows for line in item.finite[::-1] if line["filters"]}
+    figures.filters(folder / "filters.svg", title, {name: figures.unpacked(images) for name, images in packed.items()})
+    return [*(folder / f"table.{kind}" for kind in texts), folder / "validation_curves.svg", folder / "filters.svg"]
+
+
+# --- what the cells say ---
+
+
+def number(value: float | None) -> str:
+    """Two decimals, or one digit of what would otherwise show as nothing: 1.20, 0.004."""
+    if value is None:
+        return ""
+    return f"{value:.1g}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+
+
+def cell(found: Estimate) -> str:
+    """``mean ± half-width`` for a Student interval, ``error [low, high]`` for a binomial one."""
+    if found.mean is None or found.low is None or found.high is None:
+        return number(found.mean)
+    if found.interval == STUDENT:
+        return f"{number(found.mean)} ± {number(found.high - found.mean)}"
+    return f"{number(found.mean)} [{number(found.low)}, {number(found.high)}]"
+
+
+def cells(item: Summary, failures: bool) -> list[str]:
+    """A row but for its title: three published errors, three of ours, the difference, seeds and, if asked, failures."""
+    published = [number(getattr(item.row.published, part)) for part in PARTS]
+    ours = [cell(item.estimate(part)) for part in PARTS]
+    if not item.finite:
+        ours[-1] = "diverged" if item.failed else "not run"
+    difference = "" if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
+    return [*published, *ours, difference, str(len(item.finite)), *([str(item.failed)] if failures else [])]
+
+
+def kinds(rows: Sequence[Summary]) -> set[str | None]:
+    """The kinds of interval in the table."""
+    return {item.estimate("test").interval for item in rows}
+
+
+# --- the formats ---
+
+
+def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
+    """The table, what its figures mean, how they were made, and each row's hyperparameters."""
+    failures = any(item.failed for item in rows)
+    header = ["", "published train", "valid", "test", "ours train", "valid", "test", "difference", "seeds"]
+    table = [[*header, "failed"] if failures else header]
+    table += [[f"{item.row.title} (`{item.row.name}`)".replace("|", r"\|"), *cells(item, failures)] for item in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    text = [f"# {experiment.title}", "", f"{experiment.metric}; scale `{scale}`: {experiment.scales[scale].note}.", ""]
+    for first, *rest in table:
+        text.append("| " + " | ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) + " |")
+    text += ["", *notes(experiment, rows)]
+    if ran := [item for item in rows if item.results]:
+        text += ["", "## How the runs were made", "", *provenance(ran)]
+        text += ["", "## Hyperparameters", "", *map(hyperparameters, ran)]
+    return "\n".join(text) + "\n"
+
+
+def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
+    """What stands under the table."""
+    text = [f"- Published: {experiment.source}.", "- Difference: our test error less the published one."]
+    if STUDENT in kinds(rows):
+        text.append(
+            "- `mean ± half-width`: the mean over seeds and its 95% interval (Student t over seeds); it covers the "
+            "spread over seeds, not the choice of the test images."
+        )
+    if BINOMIAL in kinds(rows):
+        images = sorted({line["test_rows"] for item in rows for line in item.finite if line.get("test_rows")})
+        text.append(
+            f"- `error [low, high]`: one seed and the 95% interval of its error on {distinct(images)} test images "
+            "(binomial, Wilson); the spread over seeds is unknown."
+        )
+    if any(item.failed for item in rows):
+        text.append("- Failed: seeds that diverged (their numbers were no longer finite); no mean counts them.")
+    text += [
+        f"- `{item.row.name}`: left out of the file's results: {item.left_out} of earlier declarations."
+        for item in rows
+        if item.left_out
+    ]
+    return text + [f"- {note}" for note in experiment.notes]
+
+
+def provenance(ran: Sequence[Summary]) -> list[str]:
+    """Command, device, precision, versions, commit, memory and time of all results shown."""
+    lines = [line for item in ran for line in item.results]
+    libraries = dict.fromkeys(name for line in lines for name in line["versions"])
+    versions = [f"{name} {distinct(line['versions'].get(name) for line in lines)}" for name in libraries]
+    times = [f"`{item.row.name}` {duration(item.seconds)}" for item in ran]
+    commits = distinct(line["commit"] for line in lines)
+    return [
+        *(f"- Command: `{command}`" for command in dict.fromkeys(line["command"] for line in lines)),
+        f"- Device: {distinct(line['device'] for line in lines)}; precision: "
+        f"{distinct(line['precision'] for line in lines)}; peak memory: "
+        f"{max(line['peak_memory_mb'] for line in lines):.0f} MiB.",
+        f"- Versions: {', '.join(versions)}.",
+        f"- Commit: {commits}{' (+: with uncommitted changes)' if '+' in commits else ''}.",
+        f"- Training time, all seeds: {', '.join(times)}; together {duration(sum(item.seconds for item in ran))}.",
+    ]
+
+
+def distinct(values: Iterable[Any]) -> str:
+    """The different values, in the order they come."""
+    return " and ".join(dict.fromkeys("unknown" if value is None else str(value) for value in values))
+
+
+def duration(seconds: float) -> str:
+    """As s, min or h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def hyperparameters(item: Summary) -> str:
+    """One row's plan in one line, with how long it ran and what the grid chose."""
+    line = item.results[-1]
+    facts = [f"hidden units {compact(line['n_hidden'])}"]
+    facts += [f"{name.replace('_', '-')} `{compact(value)}`" for name, value in fields(line["hyperparameters"])]
+    facts.append(f"epochs run {compact(line['epochs'])}")
+    if best := sorted({line["best_epoch"] for line in item.finite if line["best_epoch"] is not None}):
+        facts.append(f"best epoch {best[0]}" + (f" to {best[-1]}" if len(best) > 1 else ""))
+    if line["selection"]:
+        chosen = ", ".join(f"{path} = {value}" for path, value in line["selection"]["values"].items())
+        facts.append(f"chosen on validation error: `{chosen}`")
+    return f"- `{item.row.name}`: {'; '.join(facts)}."
+
+
+def fields(declared: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The fields that hold something."""
+    return [(name, value) for name, value in declared.items() if name != "is" and value not in (None, [], {})]
+
+
+def compact(value: Any) -> str:
+    """What `benchmarks.experiment.declared` gave, much as it is written in Python."""
+    if isinstance(value, dict) and "is" in value:
+        return f"{value['is']}({', '.join(f'{name}={compact(item)}' for name, item in fields(value))})"
+    if isinstance(value, list):
+        runs = [(len(list(same)), compact(item)) for item, same in itertools.groupby(value)]
+        return ", ".join(f"{count} x {text}" if count > 1 else text for count, text in runs)
+    return str(value)
+
+
+def csv(rows: Sequence[Summary]) -> str:
+    """One line a row at full precision; empty where there is no value."""
+    ends = ("", "_low", "_high", "_interval")
+    file = io.StringIO()
+    table = csv_format.writer(file, lineterminator="\n")
+    header = ["row", "title", *(f"published_{part}" for part in PARTS), *(part + end for part in PARTS for end in ends)]
+    table.writerow([*header, "difference", "seeds", "failed", "seconds", "declaration"])
+    for item in rows:
+        published = [getattr(item.row.published, part) for part in PARTS]
+        ours = [value for part in PARTS for value in item.estimate(part)]
+        end = [item.difference, len(item.finite), item.failed, item.seconds]
+        declaration = item.results[0]["declaration"] if item.results else None
+        table.writerow([item.row.name, item.row.title, *published, *ours, *end, declaration])
+    return file.getvalue()
+
+
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}"}
+)
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX shows it literally."""
+    return " ".join(text.split()).translate(LATEX)
+
+
+def latex(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
+    r"""A booktabs tabular, to be ``\input`` where ``\usepackage{booktabs}`` is in the preamble."""
+    failures = any(item.failed for item in rows)
+    columns = ["", *PARTS, *PARTS, "diff.", "seeds", *(["failed"] if failures else [])]
+    marks = {STUDENT: "±: 95%, Student t over seeds", BINOMIAL: "[low, high]: 95%, binomial, of one seed"}
+    legend = escape("; ".join(text for kind, text in marks.items() if kind in kinds(rows)))
+    comments = [experiment.title, f"{experiment.metric}; scale {scale}", f"Published: {experiment.source}"]
+    lines = [
+        *(f"% {' '.join(text.split())}" for text in comments),
+        r"% The preamble needs \usepackage{booktabs}.",
+        rf"\begin{{tabular}}{{@{{}}p{{0.26\textwidth}}{'r' * (len(columns) - 1)}@{{}}}}",
+        r"\toprule",
+        r" & \multicolumn{3}{c}{published} & \multicolumn{3}{c}{ours} \\",
+        r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}",
+        rf"{' & '.join(columns)} \\",
+        r"\midrule",
+        *(rf"{' & '.join(map(escape, [item.row.title, *cells(item, failures)]))} \\" for item in rows),
+        r"\bottomrule",
+        *([rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\footnotesize {legend}}} \\"] if legend else []),
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -35,8 +35,11 @@ TITLES = {
 
 
 def tuning(rate: float, epochs: int, batch_size: int, *, n_hidden: tuple[int, ...] = (), start: float = 0.0) -> Stage:
-    """Plain SGD on all layers, its rate constant until epoch ``start`` and then falling to zero; early stopping."""
-    learner = Classifier(10, n_hidden)
+    """Plain SGD on all layers, its rate constant until epoch ``start`` and then falling to zero; early stopping.
+
+    On pretrained layers the output layer starts at zero; in a random network (``n_hidden``) it is as random as the rest.
+    """
+    learner = Classifier(10, n_hidden, output_scale=1.0 if n_hidden else 0.0)
     return Stage(learner, Sgd(rate, Linear(float(epochs), start)), epochs, batch_size, patience=epochs)
 
 
@@ -64,15 +67,18 @@ SMOKE = {
 QUICK = {
     "srbm": Plan(
         (Stage(BernoulliRBM(500), Momentum(0.1, weight_decay=2e-4), epochs=12, batch_size=100),) * 3,
-        tuning(1.0, 20, 50),
+        tuning(2.0, 12, 50),
     ),
-    "saa": Plan((Stage(Autoencoder(500), Momentum(0.05), epochs=12, batch_size=100),) * 3, tuning(1.0, 20, 50)),
+    "saa": Plan(
+        (Stage(Autoencoder(500), Momentum(0.05, weight_decay=1e-3), epochs=12, batch_size=100),) * 3,
+        tuning(2.0, 15, 50),
+    ),
     "logistic-autoregression": Plan(
         (Stage(LogisticAutoregression(784, fill_diagonal=True), Sgd(0.02), epochs=5, batch_size=100),) * 3,
         tuning(2.0, 20, 50),
     ),
     "supervised": Plan(
-        (Stage(SupervisedGreedy(10, (500,)), Sgd(0.5), epochs=8, batch_size=50, patience=8),) * 3, tuning(0.5, 15, 50)
+        (Stage(SupervisedGreedy(10, (500,)), Sgd(0.5), epochs=4, batch_size=50, patience=4),) * 3, tuning(1.0, 25, 50)
     ),
     "deep": Plan((), tuning(1.0, 30, 50, n_hidden=(500, 500, 500), start=15.0)),
     "shallow": Plan((), tuning(0.5, 30, 50, n_hidden=(500,), start=15.0)),
@@ -97,28 +103,28 @@ PAPER = {
         grid={PRETRAINING_RATE: (0.03, 0.05, 0.1), TUNING_RATE: (0.5, 1.0, 2.0)},
     ),
     "saa": Plan(
-        (decaying(Autoencoder(1000), 0.05, 15),) * 3,
+        (Stage(Autoencoder(500), Momentum(0.05, weight_decay=1e-3), epochs=12, batch_size=100),) * 3,
         tuning(2.0, 20, 50),
-        grid={PRETRAINING_RATE: (0.02, 0.05, 0.1), TUNING_RATE: (0.5, 1.0, 2.0)},
+        grid={"pretraining.*.optimizer.weight_decay": (0.0, 3e-4, 1e-3), TUNING_RATE: (1.0, 2.0)},
     ),
     "logistic-autoregression": Plan(
         (Stage(LogisticAutoregression(784, fill_diagonal=True), Sgd(0.02), epochs=5, batch_size=100),) * 3,
-        tuning(2.0, 30, 50),
-        grid={PRETRAINING_RATE: (0.01, 0.02, 0.05), TUNING_RATE: (0.5, 1.0, 2.0)},
+        tuning(2.0, 25, 50),
+        grid={PRETRAINING_RATE: (0.01, 0.02, 0.04), TUNING_RATE: (1.0, 2.0)},
     ),
     "supervised": Plan(
-        (Stage(SupervisedGreedy(10, (1000,)), Sgd(0.5), epochs=10, batch_size=50, patience=10),) * 3,
-        tuning(0.5, 20, 50),
-        grid={PRETRAINING_RATE: (0.25, 0.5, 1.0), TUNING_RATE: (0.25, 0.5, 1.0)},
+        (Stage(SupervisedGreedy(10, (500,)), Sgd(0.5), epochs=4, batch_size=50, patience=4),) * 3,
+        tuning(1.0, 30, 50),
+        grid={PRETRAINING_RATE: (0.25, 0.5, 1.0), TUNING_RATE: (0.5, 1.0)},
     ),
     "deep": Plan(
         (),
-        tuning(1.0, 40, 50, n_hidden=(1000, 1000, 1000), start=20.0),
-        grid={TUNING_RATE: (0.25, 0.5, 1.0, 2.0), "fine_tuning.learner.initial_scale": (1.0, 2.0)},
+        tuning(1.0, 40, 50, n_hidden=(500, 500, 500), start=20.0),
+        grid={TUNING_RATE: (0.5, 1.0, 2.0), "fine_tuning.learner.initial_scale": (1.0, 2.0)},
     ),
     "shallow": Plan(
         (),
-        tuning(0.5, 60, 50, n_hidden=(1000,), start=30.0),
+        tuning(0.5, 40, 50, n_hidden=(1000,), start=20.0),
         grid={TUNING_RATE: (0.25, 0.5, 1.0), "fine_tuning.learner.initial_scale": (1.0, 2.0)},
     ),
 }
