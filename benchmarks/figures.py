@@ -31,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
+    "text.parse_math": False,  # a dollar in a title is a dollar
     "svg.hashsalt": "pretrain",
 }
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
@@ -89,7 +90,7 @@ def validation_curves(path: Path, title: str, curves: Mapping[str, Sequence[Sequ
         axes.yaxis.set_major_locator(FixedLocator(TICKS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _save(figure, path)
 
 
@@ -106,7 +107,7 @@ def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
         n_rows = max(math.ceil(len(images) / n_columns), 1)
         figure = Figure(figsize=(3.0 * n_columns, 3.45 * n_rows + 0.6), layout="constrained")
         figure.suptitle(textwrap.fill(title, 30 * n_columns))
-        caption = "first-layer filters, each scaled by its largest absolute weight: black -1, grey 0, white 1"
+        caption = "first-layer filters, each scaled by its largest absolute weight (black below 0, grey 0, white above)"
         figure.supxlabel(textwrap.fill(caption, 36 * n_columns), fontsize=9)
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes in panels:
@@ -115,7 +116,9 @@ def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
             panels[0].text(0.5, 0.5, "no results yet", ha="center")
         for axes, (name, pictures) in zip(panels, images.items(), strict=False):
             axes.set_title(textwrap.fill(name, 34))
-            axes.imshow(mosaic(pictures), cmap="gray", vmin=-1, vmax=1, interpolation="none")
+            grid = mosaic(pictures)
+            enlarged = grid.repeat(times := math.ceil(300 / max(grid.shape)), 0).repeat(times, 1)  # viewers may smooth
+            axes.imshow(enlarged, cmap="gray", vmin=-1, vmax=1, interpolation="none")
         _save(figure, path)
 
 

@@ -151,12 +151,16 @@ def cell(found: Estimate) -> str:
 
 
 def cells(item: Summary, failures: bool) -> list[str]:
-    """A row but for its title: three published errors, three of ours, the difference, seeds and, if asked, failures."""
+    """A row but for its title: three published errors, three of ours, the difference, seeds and, if asked, failures.
+
+    Training errors are near 0, where no interval of these is any good, so the mean stands alone.
+    """
     published = [number(getattr(item.row.published, part)) for part in PARTS]
-    ours = [cell(item.estimate(part)) for part in PARTS]
+    ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), cell(item.estimate("test"))]
     if not item.finite:
         ours[-1] = "diverged" if item.failed else "not run"
     difference = "" if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
+    difference = difference.replace("-", "\N{MINUS SIGN}")
     return [*published, *ours, difference, str(len(item.finite)), *([str(item.failed)] if failures else [])]
 
 
@@ -171,19 +175,25 @@ def kinds(rows: Sequence[Summary]) -> set[str | None]:
 def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
     """The table, what its figures mean, how they were made, and each row's hyperparameters."""
     failures = any(item.failed for item in rows)
-    header = ["", "published train", "valid", "test", "ours train", "valid", "test", "difference", "seeds"]
+    header = ["row", "published train", "valid", "test", "ours train", "valid", "test", "difference", "seeds"]
     table = [[*header, "failed"] if failures else header]
     table += [[f"{item.row.title} (`{item.row.name}`)".replace("|", r"\|"), *cells(item, failures)] for item in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     table.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    text = [f"# {experiment.title}", "", f"{experiment.metric}; scale `{scale}`: {experiment.scales[scale].note}.", ""]
+    text = [
+        f"# {experiment.title}",
+        "",
+        f"{experiment.metric}; scale `{scale}`: {experiment.scales[scale].note.rstrip('.')}.",
+        "",
+    ]
     for first, *rest in table:
         text.append("| " + " | ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) + " |")
     text += ["", *notes(experiment, rows)]
     if ran := [item for item in rows if item.results]:
         text += ["", "## How the runs were made", "", *provenance(ran)]
         text += ["", "## Hyperparameters", "", *map(hyperparameters, ran)]
-    return "\n".join(text) + "\n"
+    text += ["", "## Figures", "", "![Validation error by epoch of fine-tuning](validation_curves.svg)"]
+    return "\n".join([*text, "", "![First-layer filters](filters.svg)", ""])
 
 
 def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
@@ -195,9 +205,10 @@ def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
             "spread over seeds, not the choice of the test images."
         )
     if BINOMIAL in kinds(rows):
-        images = sorted({line["test_rows"] for item in rows for line in item.finite if line.get("test_rows")})
+        images = {line["test_rows"] for item in rows for line in item.finite if line.get("test_rows")}
+        counts = " or ".join(f"{count:,}" for count in sorted(images))
         text.append(
-            f"- `error [low, high]`: one seed and the 95% interval of its error on {distinct(images)} test images "
+            f"- `error [low, high]`: one seed and the 95% interval of its error on {counts} test images "
             "(binomial, Wilson); the spread over seeds is unknown."
         )
     if any(item.failed for item in rows):
@@ -288,6 +299,7 @@ def csv(rows: Sequence[Summary]) -> str:
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    | {"\N{MINUS SIGN}": "$-$"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}"}
 )
 
@@ -307,15 +319,16 @@ def latex(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
     lines = [
         *(f"% {' '.join(text.split())}" for text in comments),
         r"% The preamble needs \usepackage{booktabs}.",
-        rf"\begin{{tabular}}{{@{{}}p{{0.26\textwidth}}{'r' * (len(columns) - 1)}@{{}}}}",
+        r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
+        rf"\begin{{tabular}}{{@{{}}p{{0.21\textwidth}}{'r' * (len(columns) - 1)}@{{}}}}",
         r"\toprule",
         r" & \multicolumn{3}{c}{published} & \multicolumn{3}{c}{ours} \\",
         r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}",
         rf"{' & '.join(columns)} \\",
         r"\midrule",
-        *(rf"{' & '.join(map(escape, [item.row.title, *cells(item, failures)]))} \\" for item in rows),
+        *(rf"\raggedright {' & '.join(map(escape, [item.row.title, *cells(item, failures)]))} \\" for item in rows),
         r"\bottomrule",
-        *([rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\footnotesize {legend}}} \\"] if legend else []),
-        r"\end{tabular}",
+        *([rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{{legend}}} \\"] if legend else []),
+        r"\end{tabular}}",
     ]
     return "\n".join(lines) + "\n"

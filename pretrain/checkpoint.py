@@ -31,6 +31,7 @@ def _plain(tree: Any) -> Any:
 
 def _typed(plain: Any, like: Any) -> Any:
     def leaf(value: Any, template: Any) -> Any:
+        value = jnp.asarray(np.asarray(value))  # not committed to a device: the program compiled before serves again
         typed = jnp.issubdtype(template.dtype, jax.dtypes.prng_key)
         return jax.random.wrap_key_data(value) if typed else value
 

@@ -207,8 +207,11 @@ def _chunk(
     *,
     batch_size: int,
     chunk: int,
-) -> tuple[Fit, Best | None, dict[str, Array]]:
-    """``chunk`` epochs of the whole population; those past the last are passed over: one compile serves all chunks."""
+) -> tuple[Fit, Best | None, Array, dict[str, Array]]:
+    """``chunk`` epochs of the whole population, and how many are then done.
+
+    Epochs past the last, or after every member has stopped, are passed over: one compile serves all chunks.
+    """
 
     def one(learner: Learner, optimizer: Recipe, lower: Any, fit: Fit, train: Batch, monitors: dict[str, Batch]):
         fit, metrics = epoch(learner, optimizer, fit, train, batch_size=batch_size, lower=lower)
@@ -237,10 +240,14 @@ def _chunk(
         return carry, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), seen)
 
     def body(carry: Any, _: None) -> Any:
-        return jax.lax.cond(carry[2] < epochs, advance, skip, carry)
+        _, best, index = carry
+        running = index < epochs
+        if best is not None:
+            running &= (best.wait <= patience).any()
+        return jax.lax.cond(running, advance, skip, carry)
 
-    (fits, best, _), seen = jax.lax.scan(body, (fits, best, done), length=chunk)
-    return fits, best, seen
+    (fits, best, done), seen = jax.lax.scan(body, (fits, best, done), length=chunk)
+    return fits, best, done, seen
 
 
 def run(
@@ -300,7 +307,7 @@ def run(
     began -= progress.seconds
     limit = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
     while progress.epoch < epochs and not _stopped(progress.best, patience):
-        fits, best, seen = _chunk(
+        fits, best, reached, seen = _chunk(
             learner,
             optimizer,
             lower,
@@ -314,7 +321,7 @@ def run(
             batch_size=batch_size,
             chunk=chunk,
         )
-        done = min(progress.epoch + chunk, epochs)
+        done = int(reached)
         new = {name: np.asarray(values)[: done - progress.epoch] for name, values in seen.items()}
         history = {
             name: np.concatenate([progress.history[name], new[name]]) if progress.history else new[name] for name in new

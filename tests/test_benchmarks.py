@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmarks.results import append, read_results
 
 from benchmarks import runner
 from benchmarks.__main__ import EXPERIMENTS, main
 from benchmarks.experiment import declaration_hash, replaced
 from benchmarks.papers import larochelle2009
+from benchmarks.results import append, read_results
 from pretrain.data import digits
 from pretrain.stack import Stage
 

@@ -37,7 +37,7 @@ TITLES = {
 def tuning(rate: float, epochs: int, batch_size: int, *, n_hidden: tuple[int, ...] = (), start: float = 0.0) -> Stage:
     """Plain SGD on all layers, its rate constant until epoch ``start`` and then falling to zero; early stopping.
 
-    On pretrained layers the output layer starts at zero; in a random network (``n_hidden``) it is as random as the rest.
+    The output layer starts at zero on pretrained layers, and as random as the rest in a random network (``n_hidden``).
     """
     learner = Classifier(10, n_hidden, output_scale=1.0 if n_hidden else 0.0)
     return Stage(learner, Sgd(rate, Linear(float(epochs), start)), epochs, batch_size, patience=epochs)
@@ -98,7 +98,7 @@ TUNING_RATE = "fine_tuning.optimizer.learning_rate"
 
 PAPER = {
     "srbm": Plan(
-        (decaying(BernoulliRBM(1000), 0.1, 60, weight_decay=1e-4),) * 3,
+        (decaying(BernoulliRBM(1000), 0.1, 120, weight_decay=1e-4),) * 3,
         tuning(2.0, 20, 50),
         grid={PRETRAINING_RATE: (0.03, 0.05, 0.1), TUNING_RATE: (0.5, 1.0, 2.0)},
     ),

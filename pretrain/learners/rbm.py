@@ -107,14 +107,15 @@ class BernoulliRBM:
 
     def chain(self, params: RBMParams, hidden: Array, key: Array) -> tuple[Array, Array, Array]:
         """``k`` Gibbs steps from hidden probabilities: (visible, hidden probabilities, visible of the first step)."""
-        first = visible = None
-        for step in range(self.k):
-            step_key = jax.random.fold_in(key, step)
-            hidden_key, visible_key = jax.random.split(step_key)
-            visible, hidden = self.gibbs(params, sample(hidden_key, hidden), visible_key)
-            first = visible if first is None else first
-        assert visible is not None
-        assert first is not None
+
+        def step(index: Any, chain: tuple[Array, Array]) -> tuple[Array, Array]:
+            hidden_key, visible_key = jax.random.split(jax.random.fold_in(key, index))
+            return self.gibbs(params, sample(hidden_key, chain[1]), visible_key)
+
+        first, hidden = step(0, (hidden, hidden))
+        visible = first
+        if self.k > 1:
+            visible, hidden = jax.lax.fori_loop(1, self.k, step, (first, hidden))
         return visible, hidden, first
 
     def gradient(self, params: RBMParams, state: Any, batch: Batch, key: Array) -> tuple[RBMParams, Any, Metrics]:
