@@ -35,8 +35,12 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pretrain",
 }
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+LEAST = 1e-3
+"""Percent; an error of 0, which a log scale has no place for, is drawn as this, below the axis."""
+
 ABOVE = 10.0
-"""The axis of errors ends at this multiple of the least one: the first epochs would take most of it otherwise."""
+"""The axis of errors ends at this multiple of the least one, for the first epochs would take most of it; or above
+every row's last error, if that is more."""
 
 
 @contextlib.contextmanager
@@ -68,9 +72,10 @@ def validation_curves(path: Path, title: str, curves: Mapping[str, Sequence[Sequ
         axes.set_yscale("log")
         looks = itertools.product(LINES, COLOURS)
         shown: list[np.ndarray] = []
+        last: list[float] = []
         for (name, seeds), (line, colour) in zip(curves.items(), looks, strict=False):
             by_epoch = [[e for e in errors if e is not None] for errors in itertools.zip_longest(*seeds)]
-            by_epoch = [np.maximum(errors, 1e-3) for errors in by_epoch if errors]  # a log scale has no 0
+            by_epoch = [np.maximum(errors, LEAST) for errors in by_epoch if errors]
             if not by_epoch:
                 continue
             epochs = np.arange(1, len(by_epoch) + 1)
@@ -79,10 +84,12 @@ def validation_curves(path: Path, title: str, curves: Mapping[str, Sequence[Sequ
             axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(epochs, mean, line, color=colour, linewidth=1.6, label=label, marker="o", markersize=2.2)
             shown += [low, high]
+            last.append(high[-1])
         if shown:
             values = np.concatenate(shown)
-            bottom = max(values.min(), 0.05)
-            axes.set_ylim(bottom / 1.08, max(min(values.max(), ABOVE * bottom), 1.5 * bottom))
+            bottom = values[values > LEAST].min(initial=100.0)
+            top = min(values.max(), max(ABOVE * bottom, 1.5 * max(last)))
+            axes.set_ylim(bottom / 1.08, max(top, 1.5 * bottom))
             figure.legend(loc="outside right center", labelspacing=0.9)
         else:
             axes.set_ylim(1, 10)

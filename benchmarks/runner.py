@@ -10,12 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import importlib.metadata
 import itertools
-import os
-import platform
-import resource
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +21,7 @@ import jax
 import numpy as np
 
 from benchmarks.experiment import Experiment, Plan, Row, declaration_hash, declared, replaced
+from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import append, read_results
 from pretrain import population
 from pretrain.checkpoint import Checkpoints
@@ -257,45 +253,6 @@ def _outcome(line: dict[str, Any]) -> str:
         return "diverged"
     errors = ", ".join(f"{part} {line[f'{part}_error']:.2f}%" for part in ("train", "valid", "test"))
     return f"{errors} in {sum(line['seconds'].values()):.0f} s"
-
-
-def peak_memory() -> float:
-    """Bytes: the accelerator's peak where it tells, else this process's peak resident size."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return float(stats["peak_bytes_in_use"])
-    scale = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale)
-
-
-def device() -> str:
-    """What it ran on."""
-    kind = jax.devices()[0]
-    return (
-        f"cpu: {os.cpu_count()} cores, {platform.machine()}"
-        if kind.platform == "cpu"
-        else f"{kind.platform}: {kind.device_kind}"
-    )
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the libraries that decide a result."""
-    names = ("pretrain", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
-def commit() -> str | None:
-    """The source's commit, with ``+`` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../pretrain")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 @contextlib.contextmanager

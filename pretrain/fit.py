@@ -19,8 +19,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from pretrain import population
+from pretrain import early_stopping, population
 from pretrain.checks import check_run
+from pretrain.early_stopping import Best
 from pretrain.layers import through
 from pretrain.optim import Recipe
 from pretrain.types import Batch, Layer, Learner
@@ -48,22 +49,6 @@ class Fit(NamedTuple):
     opt_state: Any
     key: Array
     step: Array
-
-
-class Best(NamedTuple):
-    """The best parameters so far, by the first measure on the monitor ``valid``; kept for early stopping.
-
-    Attributes:
-        params: the parameters of the best epoch.
-        score: their measure; infinity before the first epoch.
-        epoch: the epoch after which they were taken, from 1.
-        wait: epochs since. Once it exceeds the patience the member has stopped and this no longer changes.
-    """
-
-    params: Any
-    score: Array
-    epoch: Array
-    wait: Array
 
 
 class Progress(NamedTuple):
@@ -98,15 +83,6 @@ class Progress(NamedTuple):
 def _finite(params: Any) -> Array:
     leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(params)]
     return jnp.stack(leaves).all(axis=0)
-
-
-def _axes(batch: Batch) -> Batch:
-    """Vmap axes of a batch: ``x`` of rank 2 is shared by all members, of rank 3 it is each member's own."""
-    shared = {"x": 2, "y": 1, "pair": 2}
-    own = {
-        name: getattr(batch, name) is not None and getattr(batch, name).ndim > shared[name] for name in batch._fields
-    }
-    return Batch(*(0 if own[name] else None for name in batch._fields))  # type: ignore[arg-type]
 
 
 def _rows(batch: Batch, rows: Any) -> Batch:
@@ -157,41 +133,6 @@ def epoch(
     return fit, jax.tree.map(jnp.mean, metrics)
 
 
-def _over_members(function: Callable[..., Any], axes: tuple[Any, ...], members: int) -> Callable[..., Any]:
-    """`jax.vmap`, but a population of one runs without the axis.
-
-    The result is the same to the bit. A matrix product with a batch axis of size 1 costs XLA's CPU backend a transposed
-    copy of every operand: an update of contrastive divergence would take some 30% longer.
-    """
-    if members > 1:
-        return jax.vmap(function, in_axes=axes)
-
-    def alone(*arguments: Any) -> Any:
-        taken = [_without_axis(argument, axis) for argument, axis in zip(arguments, axes, strict=True)]
-        return jax.tree.map(lambda leaf: leaf[None], function(*taken))
-
-    return alone
-
-
-def _without_axis(argument: Any, axis: Any) -> Any:
-    if axis is None or argument is None:
-        return argument
-    if isinstance(axis, dict):
-        return {name: _without_axis(argument[name], axis[name]) for name in axis}
-    if isinstance(axis, Batch):
-        return Batch(*map(_without_axis, argument, axis))
-    return population.member(argument, 0)
-
-
-def _keep(best: Best, params: Any, score: Array, epoch: Array, patience: Array) -> Best:
-    score = score.astype(best.score.dtype)  # a weakly typed score would retrace the next chunk
-    running = best.wait <= patience
-    better = running & (score < best.score)
-    wait = jnp.where(better, 0, best.wait + running)
-    kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, best.params)
-    return Best(kept, jnp.where(better, score, best.score), jnp.where(better, epoch, best.epoch), wait)
-
-
 @functools.partial(jax.jit, static_argnames=("batch_size", "chunk"), donate_argnames=("fits", "best"))
 def _chunk(
     learner: Learner,
@@ -224,15 +165,17 @@ def _chunk(
                 seen["score"] = next(iter(measures.values()))
         return fit, metrics | seen
 
-    axes = (0, 0, 0, 0, _axes(train), {name: _axes(batch) for name, batch in monitors.items()})
-    population_epoch = _over_members(one, axes, fits.step.shape[0])
+    axes = (0, 0, 0, 0, population.axes(train), {name: population.axes(batch) for name, batch in monitors.items()})
+    population_epoch = population.over_members(one, axes, fits.step.shape[0])
 
     def advance(carry: Any) -> Any:
         fits, best, index = carry
         fits, seen = population_epoch(learner, optimizer, lower, fits, train, monitors)
         score = seen.pop("score", None)
         if best is not None:
-            best = jax.vmap(_keep, in_axes=(0, 0, 0, None, None))(best, fits.params, score, index + 1, patience)
+            best = jax.vmap(early_stopping.update, in_axes=(0, 0, 0, None, None))(
+                best, fits.params, score, index + 1, patience
+            )
         return (fits, best, index + 1), seen
 
     def skip(carry: Any) -> Any:
@@ -243,7 +186,7 @@ def _chunk(
         _, best, index = carry
         running = index < epochs
         if best is not None:
-            running &= (best.wait <= patience).any()
+            running &= early_stopping.running(best, patience).any()
         return jax.lax.cond(running, advance, skip, carry)
 
     (fits, best, done), seen = jax.lax.scan(body, (fits, best, done), length=chunk)
@@ -306,7 +249,9 @@ def run(
     )
     began -= progress.seconds
     limit = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
-    while progress.epoch < epochs and not _stopped(progress.best, patience):
+    while progress.epoch < epochs and (
+        progress.best is None or bool(early_stopping.running(progress.best, limit).any())
+    ):
         fits, best, reached, seen = _chunk(
             learner,
             optimizer,
@@ -347,10 +292,7 @@ def begin(
     members = keys.shape[0]
     learner, optimizer = population.broadcast(learner, members), population.broadcast(optimizer, members)
     fits = _begin(learner, optimizer, train, keys, tuple(lower), params, batch_size=batch_size)
-    best = None
-    if patience is not None:
-        zero = jnp.zeros((members,), jnp.int32)
-        best = Best(jax.tree.map(jnp.copy, fits.params), jnp.full((members,), jnp.inf), zero, jnp.copy(zero))
+    best = None if patience is None else early_stopping.first(fits.params, members)
     return Progress(0, fits, best, {}, 0.0)
 
 
@@ -359,8 +301,6 @@ def _begin(learner: Any, optimizer: Any, train: Batch, keys: Array, lower: Any, 
     def one(learner: Any, optimizer: Any, train: Batch, key: Array, lower: Any, params: Any) -> Fit:
         return start(learner, optimizer, train, key, batch_size=batch_size, lower=lower, params=params)
 
-    return jax.vmap(one, in_axes=(0, 0, _axes(train), 0, 0, 0))(learner, optimizer, train, keys, lower, params)
-
-
-def _stopped(best: Best | None, patience: int | None) -> bool:
-    return best is not None and patience is not None and bool((np.asarray(best.wait) > patience).all())
+    return jax.vmap(one, in_axes=(0, 0, population.axes(train), 0, 0, 0))(
+        learner, optimizer, train, keys, lower, params
+    )

@@ -6,13 +6,15 @@ leaf of its recipe; all members share the static choices (sizes, step counts, ba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from pretrain.types import Batch
 
 
 def member_keys(seeds: Sequence[int] | np.ndarray) -> Array:
@@ -50,3 +52,38 @@ def member(tree: Any, index: int) -> Any:
 def n_members(tree: Any) -> int:
     """The size of the member axis of a population."""
     return jax.tree.leaves(tree)[0].shape[0]
+
+
+def axes(batch: Batch) -> Batch:
+    """Vmap axes of a batch: ``x`` of rank 2 is shared by all members, of rank 3 it is each member's own."""
+    shared = {"x": 2, "y": 1, "pair": 2}
+    own = {
+        name: getattr(batch, name) is not None and getattr(batch, name).ndim > shared[name] for name in batch._fields
+    }
+    return Batch(*(0 if own[name] else None for name in batch._fields))  # type: ignore[arg-type]
+
+
+def over_members(function: Callable[..., Any], axes: tuple[Any, ...], members: int) -> Callable[..., Any]:
+    """`jax.vmap`, but a population of one runs without the axis.
+
+    The result is the same to the bit. A matrix product with a batch axis of size 1 costs XLA's CPU backend a transposed
+    copy of every operand: an update of contrastive divergence would take some 30% longer.
+    """
+    if members > 1:
+        return jax.vmap(function, in_axes=axes)
+
+    def alone(*arguments: Any) -> Any:
+        taken = [_without_axis(argument, axis) for argument, axis in zip(arguments, axes, strict=True)]
+        return jax.tree.map(lambda leaf: leaf[None], function(*taken))
+
+    return alone
+
+
+def _without_axis(argument: Any, axis: Any) -> Any:
+    if axis is None or argument is None:
+        return argument
+    if isinstance(axis, dict):
+        return {name: _without_axis(argument[name], axis[name]) for name in axis}
+    if isinstance(axis, Batch):
+        return Batch(*map(_without_axis, argument, axis))
+    return member(argument, 0)

@@ -13,8 +13,9 @@ import pytest
 
 from benchmarks.experiment import Experiment, Published, Row, Scale
 from benchmarks.figures import mosaic, unpacked
-from benchmarks.render import BINOMIAL, STUDENT, escape, latex, markdown, number, render, student, summary, wilson
+from benchmarks.render import escape, latex, markdown, number, render
 from benchmarks.runner import pack_filters
+from benchmarks.summary import BINOMIAL, STUDENT, student, summary, wilson
 
 ROWS = (
     Row("srbm", "SRBM: 100% {stacked} & tied_weights | #1 $a_", Published(0.0, 1.20, 1.20), {}),
