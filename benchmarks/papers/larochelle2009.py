@@ -34,12 +34,20 @@ TITLES = {
 """Row names, titles and the published errors, Table 1."""
 
 
-def tuning(rate: float, epochs: int, batch_size: int, *, n_hidden: tuple[int, ...] = (), start: float = 0.0) -> Stage:
+def tuning(
+    rate: float,
+    epochs: int,
+    batch_size: int,
+    *,
+    n_hidden: tuple[int, ...] = (),
+    initial_scale: float = 1.0,
+    start: float = 0.0,
+) -> Stage:
     """Plain SGD on all layers, its rate constant until epoch ``start`` and then falling to zero; early stopping.
 
-    The output layer starts at zero on pretrained layers, and as random as the rest in a random network (``n_hidden``).
+    The output layer starts at zero on pretrained layers, and at random in a random network (``n_hidden``).
     """
-    learner = Classifier(10, n_hidden, output_scale=1.0 if n_hidden else 0.0)
+    learner = Classifier(10, n_hidden, initial_scale=initial_scale, output_scale=1.0 if n_hidden else 0.0)
     return Stage(learner, Sgd(rate, Linear(float(epochs), start)), epochs, batch_size, patience=epochs)
 
 
@@ -70,7 +78,7 @@ QUICK = {
         tuning(2.0, 12, 50),
     ),
     "saa": Plan(
-        (Stage(Autoencoder(500), Momentum(0.05, weight_decay=1e-3), epochs=12, batch_size=100),) * 3,
+        (Stage(Autoencoder(500), Momentum(0.5, weight_decay=1e-3), epochs=12, batch_size=100),) * 3,
         tuning(2.0, 15, 50),
     ),
     "logistic-autoregression": Plan(
@@ -80,7 +88,7 @@ QUICK = {
     "supervised": Plan(
         (Stage(SupervisedGreedy(10, (500,)), Sgd(0.5), epochs=4, batch_size=50, patience=4),) * 3, tuning(1.0, 25, 50)
     ),
-    "deep": Plan((), tuning(1.0, 30, 50, n_hidden=(500, 500, 500), start=15.0)),
+    "deep": Plan((), tuning(2.0, 30, 50, n_hidden=(500, 500, 500), initial_scale=2.0, start=15.0)),
     "shallow": Plan((), tuning(0.5, 30, 50, n_hidden=(500,), start=15.0)),
 }
 
@@ -103,9 +111,9 @@ PAPER = {
         grid={PRETRAINING_RATE: (0.03, 0.05, 0.1), TUNING_RATE: (0.5, 1.0, 2.0)},
     ),
     "saa": Plan(
-        (Stage(Autoencoder(500), Momentum(0.05, weight_decay=1e-3), epochs=12, batch_size=100),) * 3,
+        (Stage(Autoencoder(500), Momentum(0.5, weight_decay=1e-3), epochs=12, batch_size=100),) * 3,
         tuning(2.0, 20, 50),
-        grid={"pretraining.*.optimizer.weight_decay": (0.0, 3e-4, 1e-3), TUNING_RATE: (1.0, 2.0)},
+        grid={PRETRAINING_RATE: (0.2, 0.5, 1.0), "pretraining.*.optimizer.weight_decay": (3e-4, 1e-3)},
     ),
     "logistic-autoregression": Plan(
         (Stage(LogisticAutoregression(784, fill_diagonal=True), Sgd(0.02), epochs=5, batch_size=100),) * 3,
