@@ -164,8 +164,10 @@ def _chosen(
     experiment: Experiment, row: Row, scale: str, data: Splits, out: Path, report: Any, say: Callable[[str], None]
 ) -> Choice:
     """The choice of an earlier search of the same declaration, from ``selection.jsonl``, or a new one."""
-    plan = row.plans[scale]
-    name, path = declaration_hash(experiment, row, scale, plan), out / "selection.jsonl"
+    plan = searched = row.plans[scale]
+    for leaf in plan.grid:  # what is searched for is no part of what names the search
+        searched = replaced(searched, leaf, None)
+    name, path = declaration_hash(experiment, row, scale, searched), out / "selection.jsonl"
     for line in read_results(path):
         if line["row"] == row.name and line["declaration"] == name:
             return Choice(line["values"], line["valid_error"], line["tried"])
