@@ -7,10 +7,11 @@ import shlex
 import sys
 from pathlib import Path
 
+import jax
 import tyro
 
 from benchmarks import runner, speed
-from benchmarks.experiment import Experiment, known
+from benchmarks.experiment import Experiment, UsageError, known
 from benchmarks.papers import larochelle2009
 from benchmarks.render import render
 from pretrain.data import DataUnavailable
@@ -43,8 +44,9 @@ class Run:
     """Folder with the data set's original files; default: PRETRAIN_DATA, the cache, or fetched."""
     out: Path = TABLES
     """Folder for results; they go to OUT/EXPERIMENT/SCALE."""
-    grid: bool = False
-    """Choose each row's hyperparameters among its declared grid by validation error first."""
+    grid: bool | None = None
+    """Choose each row's hyperparameters among its declared grid by validation error first; default: at paper scale
+    where there is an accelerator. Without it the declared values are used, the best found by such searches."""
     wave: int | None = None
     """Members trained side by side; default: all on an accelerator, one on a CPU."""
 
@@ -59,6 +61,20 @@ class Render:
     """Folder that holds the results."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """Time one epoch of contrastive divergence beside bare matrix products and other libraries."""
+
+    out: Path = TABLES / "speed"
+    """Folder for the results."""
+    rounds: int = 5
+    """Timed epochs of each contender."""
+    rows: int = 60_000
+    """Training examples."""
+    contenders: str = "all"
+    """Names, separated by commas; the package itself is always among them."""
+
+
 def list_experiments() -> int:
     """Prints every experiment."""
     for experiment in EXPERIMENTS.values():
@@ -71,17 +87,18 @@ def list_experiments() -> int:
     return 0
 
 
-def run(experiment: Experiment, options: Run) -> int:
+def run(experiment: Experiment, options: Run, words: list[str]) -> int:
     """Runs one experiment and renders it."""
     scale = known(options.scale, list(experiment.scales), "scale")
     names = [row.name for row in experiment.rows] if options.rows == "all" else options.rows.split(",")
-    rows = [experiment.row(name.strip()) for name in names]
+    rows = [experiment.row(name.strip()) for name in names if name.strip()]
     n_seeds = experiment.scales[scale].seeds if options.seeds is None else options.seeds
     if n_seeds < 1:
-        raise ValueError(f"--seeds must be at least 1; got {n_seeds}")
+        raise UsageError(f"--seeds must be at least 1; got {n_seeds}")
     data = experiment.data[experiment.scales[scale].data](data_dir=options.data_dir, say=say)
     out = options.out / experiment.name / scale
-    command = shlex.join(["python", "-m", "benchmarks", *_stable(sys.argv[1:])])
+    prefix = ["python", "-m", "benchmarks"]
+    searches = scale == "paper" and jax.default_backend() != "cpu"
     try:
         runner.run(
             experiment,
@@ -90,13 +107,14 @@ def run(experiment: Experiment, options: Run) -> int:
             n_seeds=n_seeds,
             data=data,
             out=out,
-            grid=options.grid,
+            grid=searches if options.grid is None else options.grid,
             wave=options.wave,
-            command=command,
+            command=shlex.join([*prefix, *_stable(words)]),
             say=say,
         )
     except KeyboardInterrupt:
-        say(f"\nstopped; everything finished is in {out}. The same command goes on from here:\n  {command}")
+        again = shlex.join([*prefix, *words])
+        say(f"\nstopped; everything finished is in {out}. The same command goes on from here:\n  {again}")
         return 130
     for path in render(experiment, scale, out):
         say(f"wrote {path}")
@@ -111,12 +129,22 @@ def render_all(options: Render) -> int:
         if options.experiment == "all"
         else [known(options.experiment, list(EXPERIMENTS), "experiment")]
     )
-    for name in names:
-        for scale in EXPERIMENTS[name].scales:
-            folder = options.out / name / scale
-            if (folder / "results.jsonl").exists():
-                for path in render(EXPERIMENTS[name], scale, folder):
-                    say(f"wrote {path}")
+    folders = [(name, scale) for name in names for scale in EXPERIMENTS[name].scales]
+    found = [(n, scale) for n, scale in folders if (options.out / n / scale / "results.jsonl").exists()]
+    if not found:
+        raise UsageError(f"there are no results under {options.out}: run an experiment first, or give another --out")
+    for name, scale in found:
+        for path in render(EXPERIMENTS[name], scale, options.out / name / scale):
+            say(f"wrote {path}")
+    return 0
+
+
+def measure_speed(options: Speed) -> int:
+    """Runs the speed comparison."""
+    there = list(speed.CONTENDERS)
+    names = there if options.contenders == "all" else options.contenders.split(",")
+    contenders = [known(name.strip(), there, "contender") for name in names]
+    speed.main(options.out, rounds=options.rounds, rows=options.rows, contenders=contenders)
     return 0
 
 
@@ -135,23 +163,25 @@ def main(words: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     words = sys.argv[1:] if words is None else words
     if not words or words[0] in ("-h", "--help"):
-        say(f"{__doc__}\nEach command explains itself: python -m benchmarks mnist --help")
+        print(f"{__doc__}\nEach command explains itself: python -m benchmarks mnist --help")
         return 0 if words else 2
     try:
         name = known(words[0], ["list", *EXPERIMENTS, "speed", "render"], "command")
         prog = f"python -m benchmarks {name}"
         if name in EXPERIMENTS:
-            return run(EXPERIMENTS[name], tyro.cli(Run, prog=prog, args=words[1:]))
+            return run(EXPERIMENTS[name], tyro.cli(Run, prog=prog, args=words[1:]), words)
         if name == "render":
             return render_all(tyro.cli(Render, prog=prog, args=words[1:]))
         if name == "speed":
-            tyro.cli(speed.main, prog=prog, args=words[1:])
-            return 0
+            return measure_speed(tyro.cli(Speed, prog=prog, args=words[1:]))
         tyro.cli(List, prog=prog, args=words[1:])
         return list_experiments()
-    except (ValueError, DataUnavailable) as error:
+    except (UsageError, DataUnavailable) as error:
         say(str(error))
         return 2
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
 
 
 if __name__ == "__main__":

@@ -95,7 +95,11 @@ class Experiment:
         return {row.name: row for row in self.rows}[known(name, [row.name for row in self.rows], "row")]
 
 
-class UnknownName(ValueError):
+class UsageError(ValueError):
+    """What a user asked for cannot be done; the message says why and what can."""
+
+
+class UnknownName(UsageError):
     """A name that is not known, with the nearest that is."""
 
 

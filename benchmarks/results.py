@@ -7,9 +7,16 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.experiment import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -44,6 +51,26 @@ def append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
         file.write("".join(json.dumps(finite(line), allow_nan=False) + "\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Holds a folder of results for this process: two runs would overwrite each other's checkpoints.
+
+    Raises:
+        UsageError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(f"another run is writing to {folder}: wait for it, or give another --out") from error
+        try:
+            yield
+        finally:
+            (folder / ".lock").unlink(missing_ok=True)
 
 
 def finite(value: Any) -> Any:

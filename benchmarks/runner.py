@@ -20,9 +20,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.experiment import Experiment, Plan, Row, declaration_hash, declared, replaced
+from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared, replaced
 from benchmarks.provenance import commit, device, peak_memory, versions
-from benchmarks.results import append, read_results
+from benchmarks.results import append, only_run, read_results
 from pretrain import population
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
@@ -32,7 +32,7 @@ from pretrain.report import Lines, Live, Report
 from pretrain.stack import Pretrained, fine_tune, pretrain
 
 PRECISION = "float32"
-"""Of parameters, samples and matrix products; see `jax.default_matmul_precision`."""
+"""Of parameters, samples and matrix products (an accelerator's default would be lower)."""
 
 SELECTION_SEED = 1_000_000
 """The grid is searched with a seed of its own, so that no reported seed was selected on."""
@@ -84,11 +84,16 @@ def run(
         say: where messages go.
         interactive: whether to show a live line; default: whether standard error is a terminal.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    if n_seeds < 1 or (wave is not None and wave < 1):
+        raise UsageError(f"seeds and wave must be at least 1; got {n_seeds} and {wave}")
     results = out / "results.jsonl"
     if wave is None:
-        wave = 1 if jax.default_backend() == "cpu" else max(n_seeds, 1)
-    with _reporter(sys.stderr.isatty() if interactive is None else interactive) as report:
+        wave = 1 if jax.default_backend() == "cpu" else n_seeds
+    with (
+        only_run(out),
+        _reporter(sys.stderr.isatty() if interactive is None else interactive) as report,
+        jax.default_matmul_precision(PRECISION),
+    ):
         for row in rows:
             plan, choice = row.plans[scale], None
             if grid and plan.grid:
@@ -150,7 +155,9 @@ def select(plan: Plan, data: Splits, checkpoints: Checkpoints | None, report: Re
         member_plan = plan
         for path in plan.grid:
             member_plan = replaced(member_plan, path, np.array([values[path] for values in some], np.float32))
-        part = None if checkpoints is None else Checkpoints(checkpoints.folder / str(first), checkpoints.every)
+        part = (
+            None if checkpoints is None else Checkpoints(checkpoints.folder / f"{first}-of-{wave}", checkpoints.every)
+        )
         _, tuned = train(member_plan, data, [SELECTION_SEED] * len(some), part, report)
         errors = _valid_errors(tuned)
         tried += [{**v, "valid_error": float(e) if np.isfinite(e) else None} for v, e in zip(some, errors, strict=True)]

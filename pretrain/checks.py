@@ -20,7 +20,7 @@ def check_examples(x: Any, name: str = "x", *, unit: bool = False) -> None:
         unit: whether values must lie in [0, 1].
 
     Raises:
-        ValueError: wrong rank, no rows or features, a dtype that is not floating, NaN or infinity, or out of [0, 1].
+        ValueError: wrong rank, no rows or features, a dtype other than float32, NaN or infinity, or out of [0, 1].
     """
     if x.ndim not in (2, 3):
         raise ValueError(
@@ -32,6 +32,12 @@ def check_examples(x: Any, name: str = "x", *, unit: bool = False) -> None:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         fix = "divide by 255 if these are grey levels" if x.dtype == jnp.uint8 else "convert with x.astype('float32')"
         raise ValueError(f"{name} must be floating point; got {x.dtype}: {fix}")
+    if x.dtype in (jnp.float16, jnp.bfloat16):
+        raise ValueError(f"{name} must be float32; got {x.dtype}: convert with x.astype('float32')")
+    if x.ndim == 3:  # a diverged member's codes are that member's affair
+        x = x[jnp.isfinite(x).all(axis=(1, 2))]
+        if len(x) == 0:
+            return
     low, high = float(jnp.min(x)), float(jnp.max(x))  # NaN and infinity survive in the extremes
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(jnp.sum(~jnp.isfinite(x)))
@@ -63,6 +69,29 @@ def check_labels(y: Any, rows: int, n_classes: int, name: str = "y") -> None:
         raise ValueError(f"{name} must lie in 0..{n_classes - 1}; got {value}: recode the labels or raise n_classes")
 
 
+def check_batch(batch: Any, name: str) -> None:
+    """Checks that a batch is a `Batch` of arrays.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not isinstance(batch, Batch) or not all(field is None or hasattr(field, "shape") for field in batch):
+        raise ValueError(
+            f"{name} must be a pretrain.Batch of arrays; got {type(batch).__name__}: wrap it as Batch(x, y)"
+        )
+
+
+def check_seeds(seeds: Any) -> None:
+    """Checks that seeds are whole numbers in 0 .. 2**32 - 1, at least one.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    array = np.asarray(seeds)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= 2**32:
+        raise ValueError(f"seeds must be a list of whole numbers from 0 to 2**32 - 1, one a member; got {seeds!r}")
+
+
 def check_sizes(**sizes: int) -> None:
     """Checks that each named static size is a whole number of at least 1.
 
@@ -83,12 +112,32 @@ def check_run(
     batch_size: int,
     chunk: int,
     patience: int | None,
-    first: bool,
+    values: bool = True,
+    unit: bool = True,
 ) -> None:
-    """Checks a whole run before anything is compiled; ``first`` says that the learner sees the data itself."""
+    """Checks a whole run before anything is compiled.
+
+    Args:
+        learner: the objective.
+        train: the training rows.
+        monitors: the other batches, by name.
+        epochs: see `pretrain.fit.run`.
+        batch_size: likewise.
+        chunk: likewise.
+        patience: likewise.
+        values: whether ``x`` is there to be looked at; False where only its shape is known yet.
+        unit: whether the learner sees ``x`` itself, so that its range matters.
+
+    Raises:
+        ValueError: the message gives the value and the fix.
+    """
     check_sizes(epochs=epochs, batch_size=batch_size, chunk=chunk)
+    if patience is not None and (not isinstance(patience, int | np.integer) or patience < 0):
+        raise ValueError(f"patience must be None or a whole number of epochs, 0 or more; got {patience!r}")
     for name, batch in {"train": train, **monitors}.items():
-        check_examples(batch.x, f"{name}.x", unit=first and learner.unit_inputs)
+        check_batch(batch, name)
+        if values:
+            check_examples(batch.x, f"{name}.x", unit=unit and learner.unit_inputs)
         if batch.x.shape[-1] != train.x.shape[-1]:
             raise ValueError(
                 f"{name}.x has {batch.x.shape[-1]} features but train.x has {train.x.shape[-1]}: they must agree"

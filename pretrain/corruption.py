@@ -12,11 +12,18 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from pretrain.draws import unit_uniform
+
 
 class Corruption(Protocol):
     """A random map ``[..., features] -> [..., features]``."""
 
     def __call__(self, x: Array, key: Array, /) -> Array: ...
+
+
+def _check_rate(rate: float | Array) -> None:
+    if isinstance(rate, int | float) and not 0.0 <= rate <= 1.0:
+        raise ValueError(f"a corruption rate is a probability, from 0 to 1; got {rate}")
 
 
 @struct.dataclass
@@ -33,8 +40,11 @@ class Masking:
 
     rate: float | Array = 0.25
 
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+
     def __call__(self, x: Array, key: Array) -> Array:
-        return x * (jax.random.uniform(key, x.shape) >= self.rate)
+        return x * (unit_uniform(key, x.shape) >= self.rate)
 
 
 @struct.dataclass
@@ -43,8 +53,11 @@ class SaltPepper:
 
     rate: float | Array = 0.25
 
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+
     def __call__(self, x: Array, key: Array) -> Array:
-        u = jax.random.uniform(key, x.shape)  # below rate/2: pepper; below rate: salt
+        u = unit_uniform(key, x.shape)  # below rate/2: pepper; below rate: salt
         return jnp.where(u < self.rate, (u >= self.rate / 2).astype(x.dtype), x)
 
 

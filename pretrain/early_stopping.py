@@ -28,7 +28,7 @@ class Best(NamedTuple):
 def first(params: Any, members: int) -> Best:
     """Before the first epoch, for a population: ``params`` themselves, copied because the loop consumes its arrays."""
     zero = jnp.zeros((members,), jnp.int32)
-    return Best(jax.tree.map(jnp.copy, params), jnp.full((members,), jnp.inf), zero, jnp.copy(zero))
+    return Best(jax.tree.map(jnp.copy, params), jnp.full((members,), jnp.inf, jnp.float32), zero, jnp.copy(zero))
 
 
 def running(best: Best, patience: Array | int) -> Array:

@@ -20,7 +20,7 @@ import optax
 from jax import Array
 
 from pretrain import early_stopping, population
-from pretrain.checks import check_run
+from pretrain.checks import check_batch, check_run
 from pretrain.early_stopping import Best
 from pretrain.layers import through
 from pretrain.optim import Recipe
@@ -75,8 +75,9 @@ class Progress(NamedTuple):
 
     @property
     def finite(self) -> np.ndarray:
-        """``[members]`` whether every delivered parameter is finite."""
-        return np.asarray(_finite(self.params))
+        """``[members]`` whether every delivered parameter, and under early stopping its measure, is finite."""
+        finite = np.asarray(_finite(self.params))
+        return finite if self.best is None else finite & np.isfinite(np.asarray(self.best.score))
 
 
 @jax.jit
@@ -224,8 +225,7 @@ def run(
         params: initial parameters with a member axis, in place of ``learner.init``'s.
         monitors: batches on which ``learner.evaluate`` is called after every epoch, by name.
         patience: None keeps the last parameters. A number keeps, a member at a time, those with the lowest first
-        measure
-            on the monitor ``valid``, and stops a member after so many epochs without a better one.
+            measure on the monitor ``valid``, and stops a member once more than so many epochs brought no better one.
         chunk: epochs a compiled call; it changes no bit of the result.
         resume: a `Progress` of the same run to go on from. Its arrays are consumed.
         on_chunk: called after every chunk, before the next consumes the arrays it is shown.
@@ -237,10 +237,12 @@ def run(
     keys = population.member_keys(seeds) if keys is None else keys
     members = keys.shape[0]
     learner, optimizer = population.broadcast(learner, members), population.broadcast(optimizer, members)
+    for name, batch in {"train": train, **monitors}.items():
+        check_batch(batch, name)
     lower, train = tuple(lower), jax.tree.map(jnp.asarray, train)
     monitors = {name: jax.tree.map(jnp.asarray, batch) for name, batch in monitors.items()}
     check_run(
-        learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, first=not lower
+        learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, unit=not lower
     )
 
     began = time.perf_counter()

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,15 @@ ROWS = 10_000
 
 @struct.dataclass
 class Network:
-    """Layers applied from the bottom up; for a classifier the last one gives logits.
+    """Layers applied from the bottom up.
 
     Attributes:
         layers: `pretrain.layers.Dense` layers.
+        head: whether the last layer gives a classifier's logits, rather than a code.
     """
 
     layers: tuple[Dense, ...]
+    head: bool = struct.field(pytree_node=False, default=False)
 
     def __call__(self, x: Array) -> Array:
         return compose(self.layers, x)
@@ -95,17 +98,16 @@ def encode(network: Network | Unrolled, x: Any, depth: int | None = None) -> np.
     """The codes ``[rows, units]`` after the lowest ``depth`` layers.
 
     Args:
-        network: a stack or classifier (default: all layers but a linear output), or an unrolled autoencoder (its code).
+        network: a stack, a classifier, or an unrolled autoencoder.
         x: ``[rows, features]``.
-        depth: how many layers.
+        depth: how many layers; default: all that code, so not a classifier's output.
 
     Raises:
         ValueError: if ``x`` or ``depth`` does not fit the network.
     """
     layers = network.encoder if isinstance(network, Unrolled) else network.layers
     if depth is None:
-        classifier = isinstance(network, Network) and len(layers) > 1 and layers[-1].activation == "linear"
-        depth = len(layers) - classifier
+        depth = len(layers) - (isinstance(network, Network) and network.head)
     if not 1 <= depth <= len(layers):
         raise ValueError(f"depth must lie in 1..{len(layers)}; got {depth}")
     return _in_blocks(Network(layers[:depth]), x)
@@ -115,8 +117,12 @@ def reconstruct(network: Unrolled, x: Any) -> np.ndarray:
     """Reconstructions ``[rows, features]`` of ``x`` by an unrolled autoencoder.
 
     Raises:
-        ValueError: if ``x`` does not fit the network.
+        ValueError: if ``x`` does not fit the network, or it is no autoencoder.
     """
+    if not isinstance(network, Unrolled):
+        raise ValueError(
+            f"a {type(network).__name__} does not reconstruct: unroll a pretrained stack (pretrain.unroll)"
+        )
     return _in_blocks(network, x)
 
 
@@ -124,8 +130,10 @@ def predict(network: Network, x: Any) -> np.ndarray:
     """The most probable label of each row: ``[rows]`` int32.
 
     Raises:
-        ValueError: if ``x`` does not fit the network.
+        ValueError: if ``x`` does not fit the network, or it is no classifier.
     """
+    if not isinstance(network, Network) or not network.head:
+        raise ValueError("this network has no output layer of classes: fine-tune a Classifier on it first")
     return _in_blocks(network, x).argmax(axis=-1).astype(np.int32)
 
 
@@ -135,8 +143,9 @@ def evaluate(network: Network, batch: Batch) -> float:
     Raises:
         ValueError: if the batch does not fit the network.
     """
-    check_labels(batch.y, len(batch.x), network.layers[-1].weights.shape[-1])
-    return float(100.0 * (predict(network, batch.x) != np.asarray(batch.y)).mean())
+    predicted, labels = predict(network, batch.x), None if batch.y is None else np.asarray(batch.y)
+    check_labels(labels, len(batch.x), network.layers[-1].weights.shape[-1])
+    return float(100.0 * (predicted != labels).mean())
 
 
 def to_nnx(network: Network) -> nnx.Sequential:
@@ -157,7 +166,7 @@ def save(network: Network | Unrolled, path: str | os.PathLike[str]) -> None:
     """Writes one network to one ``.npz`` file, whole or not at all.
 
     Raises:
-        ValueError: if it is a population, or holds NaN or infinity.
+        ValueError: if it is a population, holds NaN or infinity, or there is no such folder.
     """
     parts = (
         {"encoder": network.encoder, "decoder": network.decoder}
@@ -165,6 +174,8 @@ def save(network: Network | Unrolled, path: str | os.PathLike[str]) -> None:
         else {"layers": network.layers}
     )
     header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    if isinstance(network, Network):
+        header["head"] = network.head
     arrays = {}
     for part, layers in parts.items():
         header[part] = [{"kind": "Dense", "activation": layer.activation} for layer in layers]
@@ -172,10 +183,14 @@ def save(network: Network | Unrolled, path: str | os.PathLike[str]) -> None:
             arrays |= {f"{part}.{i}.weights": np.asarray(layer.weights), f"{part}.{i}.bias": np.asarray(layer.bias)}
             _check_layer(f"{part}.{i}", layer.activation, arrays)
     target = Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"there is no folder {target.parent} to save {target.name} in: make it first")
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.name, delete=False) as file:
         try:
             np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
             file.flush()
+            os.umask(mask := os.umask(0))
+            os.chmod(file.name, 0o666 & ~mask)
             os.fsync(file.fileno())
             os.replace(file.name, target)
         except BaseException:
@@ -191,10 +206,14 @@ def load(path: str | os.PathLike[str]) -> Network | Unrolled:
         what.
     """
     try:
+        with zipfile.ZipFile(path):  # np.load also reads other kinds of file
+            pass
         with np.load(path, allow_pickle=False) as file:
             entries = {name: file[name] for name in file.files}
         header = json.loads(str(entries.pop("header")))
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, AttributeError) as error:
+        if not isinstance(header, dict):
+            raise ValueError("its header is not an object")
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
         raise ValueError(f"{path} is not a saved network, or is damaged: {error}") from error
     if header.get("format") != FORMAT or header.get("version") != VERSION:
         raise ValueError(
@@ -209,7 +228,7 @@ def load(path: str | os.PathLike[str]) -> Network | Unrolled:
             raise ValueError(f"unexpected arrays {sorted(entries)}")
         if set(parts) == {"layers"}:
             _check_chain(parts["layers"])
-            return Network(parts["layers"])
+            return Network(parts["layers"], head=bool(header["head"]))
         if set(parts) == {"encoder", "decoder"}:
             _check_chain((*parts["encoder"], *parts["decoder"]))
             return Unrolled(parts["encoder"], parts["decoder"])

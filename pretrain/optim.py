@@ -43,7 +43,8 @@ class Linear:
     start: float | Array = 0.0
 
     def __call__(self, epoch: Array) -> Array:
-        return jnp.clip((self.end - epoch) / (self.end - self.start), 0.0, 1.0)
+        length = jnp.maximum(self.end - self.start, 1e-6)  # end == start: at once
+        return jnp.clip((self.end - epoch) / length, 0.0, 1.0)
 
 
 @struct.dataclass

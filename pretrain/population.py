@@ -14,11 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from pretrain.checks import check_seeds
 from pretrain.types import Batch
 
 
 def member_keys(seeds: Sequence[int] | np.ndarray) -> Array:
-    """One random key a seed: ``[members]``."""
+    """One random key a seed: ``[members]``.
+
+    Raises:
+        ValueError: if the seeds are not whole numbers from 0 to 2**32 - 1, at least one.
+    """
+    check_seeds(seeds)
     return jax.vmap(jax.random.key)(jnp.asarray(seeds, dtype=jnp.uint32))
 
 
@@ -55,12 +61,9 @@ def n_members(tree: Any) -> int:
 
 
 def axes(batch: Batch) -> Batch:
-    """Vmap axes of a batch: ``x`` of rank 2 is shared by all members, of rank 3 it is each member's own."""
-    shared = {"x": 2, "y": 1, "pair": 2}
-    own = {
-        name: getattr(batch, name) is not None and getattr(batch, name).ndim > shared[name] for name in batch._fields
-    }
-    return Batch(*(0 if own[name] else None for name in batch._fields))  # type: ignore[arg-type]
+    """Vmap axes of a batch: ``x`` (and ``pair``) of rank 2 is shared by all members, of rank 3 each member's own."""
+    own = 0 if batch.x.ndim == 3 else None
+    return Batch(own, None, None if batch.pair is None else own)  # type: ignore[arg-type]
 
 
 def over_members(function: Callable[..., Any], axes: tuple[Any, ...], members: int) -> Callable[..., Any]:

@@ -40,6 +40,7 @@ Report = Callable[[Record], None]
 
 _SHOWN = {
     "reconstruction_error": "reconstruction error",
+    "mean_gap": "gap of means",
     "loss": "loss",
     "error": "train error %",
     "valid/error": "valid error %",
@@ -82,13 +83,14 @@ class Lines:
 
     def __init__(self, label: str = "", stream: IO[str] | None = None, every: float = 10.0) -> None:
         self.label, self.stream, self.every = label, stream, every
-        self._last: tuple[str, float] = ("", 0.0)
+        self._last: tuple[str, str, int, float] = ("", "", 0, 0.0)
 
     def __call__(self, record: Record) -> None:
-        stage, seconds = self._last
-        if record.epoch < record.epochs and record.stage == stage and record.seconds - seconds < self.every:
+        label, stage, epoch, seconds = self._last
+        same = (label, stage) == (self.label, record.stage) and record.epoch > epoch
+        if same and record.epoch < record.epochs and record.seconds - seconds < self.every:
             return
-        self._last = (record.stage, record.seconds)
+        self._last = (self.label, record.stage, record.epoch, record.seconds)
         label = f"{self.label} | " if self.label else ""
         print(
             f"{label}{record.stage} {record.learner} | epoch {record.epoch}/{record.epochs} | "

@@ -7,6 +7,7 @@ loop.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from jax import Array
 
 from pretrain import fit, population
 from pretrain.checkpoint import Checkpoints
+from pretrain.checks import check_batch, check_run
 from pretrain.fit import Progress
 from pretrain.layers import Dense, through
 from pretrain.learners.classifier import Classifier, output_layer
@@ -83,7 +85,8 @@ def pretrain(
     Args:
         stages: one a layer, from the bottom up. Any number in them may hold one value a member.
         train: the training rows.
-        valid: if given, each layer's own measures are also taken on (some of) these, for the history.
+        valid: if given, each layer's own measures are also taken on the first `MONITOR_ROWS` of these, for the history
+            and, in a stage with patience, for early stopping.
         seeds: one a member.
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
@@ -94,6 +97,7 @@ def pretrain(
     """
     layers, params, done = [], [], []
     keys = population.member_keys(seeds)
+    _check_stages(stages, train, valid, keys)
     monitors = {"train": _head(train)} | ({} if valid is None else {"valid": _head(valid)})
     for index, stage in enumerate(stages):
         name = f"layer {index + 1}/{len(stages)}"
@@ -137,11 +141,8 @@ def fine_tune(
     """
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     if params is None and layers:
-        if not isinstance(stage.learner, Classifier):
-            raise ValueError(
-                f"layers can start a Classifier, not a {type(stage.learner).__name__}: pass params instead"
-            )
-        params = classifier(layers, stage.learner, stage_keys)
+        learner = _check_layers(layers, stage.learner, train, len(seeds))
+        params = classifier(layers, learner, stage_keys)
     return _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
 
 
@@ -153,8 +154,10 @@ def classifier(layers: Sequence[Layer], learner: Classifier, keys: Array) -> Net
     """Pretrained layers (with a member axis) under a new random output layer: a population of networks."""
     scale = population.broadcast(learner, keys.shape[0]).output_scale
     n_in = layers[-1].bias.shape[-1]  # type: ignore[attr-defined]
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, fit.INIT))(keys)
     top = jax.vmap(lambda key, scale: output_layer(key, n_in, learner.n_classes, scale))(keys, scale)
-    return Network((*jax.tree.map(jnp.copy, tuple(layers)), top))  # copies: the loop consumes what it is given
+    below = jax.tree.map(jnp.copy, tuple(layers))  # the loop consumes what it is given
+    return Network((*below, top), head=True)
 
 
 def unroll(pretrained: Pretrained) -> Unrolled:
@@ -187,6 +190,67 @@ def codes(layer: Layer, batch: Batch) -> Batch:
     axes = Batch(None if shared else 0, None, None if shared or batch.pair is None else 0)  # type: ignore[arg-type]
     out = Batch(0, None, None if batch.pair is None else 0)  # type: ignore[arg-type]
     return jax.vmap(lambda layer, batch: through((layer,), batch), in_axes=(0, axes), out_axes=out)(layer, batch)
+
+
+def _check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, keys: Array) -> None:
+    """Finds what is wrong with any stage before the first is trained: shapes are passed up instead of numbers.
+
+    Raises:
+        ValueError: with the stage.
+    """
+    if not stages:
+        raise ValueError("a stack needs at least one stage; got none")
+    check_batch(train, "train")
+    seen, below = jax.tree.map(jnp.asarray, train), None
+    monitors = {} if valid is None else {"valid": jax.tree.map(jnp.asarray, valid)}
+    for index, stage in enumerate(stages):
+        try:
+            if below is not None and stage.learner.unit_inputs and getattr(below, "activation", "sigmoid") != "sigmoid":
+                raise ValueError(
+                    f"the {below.activation} codes below may leave [0, 1], which {type(stage.learner).__name__} needs: "
+                    "use sigmoid units below, or a squared-error autoencoder here"
+                )
+            check_run(
+                stage.learner,
+                seen,
+                monitors,
+                epochs=stage.epochs,
+                batch_size=stage.batch_size,
+                chunk=1,
+                patience=stage.patience,
+                values=index == 0,
+            )
+            learner = population.broadcast(stage.learner, keys.shape[0])
+            begin = functools.partial(fit.begin, learner, stage.optimizer, batch_size=stage.batch_size)
+            params = jax.eval_shape(lambda batch, keys, begin=begin: begin(batch, keys=keys).fits.params, seen, keys)
+            below = jax.eval_shape(_layer, learner, params)
+        except ValueError as error:
+            raise ValueError(f"layer {index + 1} of {len(stages)}: {error}") from error
+        above = lambda batch, below=below: jax.eval_shape(codes, below, batch)._replace(y=batch.y)  # noqa: E731
+        seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
+
+
+def _check_layers(layers: Sequence[Layer], learner: Learner, train: Batch, members: int) -> Classifier:
+    """Checks that a population of layers can be fine-tuned on this data, and returns the learner.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not isinstance(learner, Classifier):
+        raise ValueError(f"layers can start a Classifier, not a {type(learner).__name__}: pass params instead")
+    if learner.n_hidden:
+        raise ValueError(
+            f"the hidden layers are the pretrained ones; got n_hidden={learner.n_hidden} too: leave it out, or pass no "
+            "layers"
+        )
+    found, n_in = layers[0].weights.shape[:2]  # type: ignore[attr-defined]
+    if found != members:
+        raise ValueError(
+            f"the layers have {found} members but there are {members} seeds: give the seeds they were trained with"
+        )
+    if train.x.shape[-1] != n_in:
+        raise ValueError(f"train.x has {train.x.shape[-1]} features but the layers take {n_in}")
+    return learner
 
 
 def _head(batch: Batch) -> Batch:

@@ -15,7 +15,7 @@ from benchmarks import runner
 from benchmarks.__main__ import EXPERIMENTS, main
 from benchmarks.experiment import declaration_hash, replaced
 from benchmarks.papers import larochelle2009
-from benchmarks.results import append, read_results
+from benchmarks.results import append, only_run, read_results
 from pretrain.data import digits
 from pretrain.stack import Stage
 
@@ -88,7 +88,8 @@ def test_a_killed_run_resumes_to_the_identical_result(smoke: Path, tmp_path: Pat
     assert main(words) == 0
     again = computed(tmp_path / "mnist" / "smoke" / "results.jsonl")
     first = [line for line in computed(smoke / "results.jsonl") if line["row"] == "srbm" and line["seed"] == 0]
-    for line in (*again, *first):
+    assert {line.pop("command") for line in again} == {"python -m benchmarks mnist --scale smoke --rows srbm --seeds 1"}
+    for line in first:
         line.pop("command")
     assert again == first
 
@@ -100,8 +101,9 @@ def test_interrupting_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "train", interrupted)
-    assert main(["mnist", "--scale", "smoke", "--rows", "deep", "--out", str(tmp_path)]) == 130
-    assert "The same command goes on from here" in capsys.readouterr().err
+    words = ["mnist", "--scale", "smoke", "--rows", "deep", "--out", str(tmp_path)]
+    assert main(words) == 130
+    assert f"goes on from here:\n  python -m benchmarks {' '.join(words)}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,10 @@ def test_interrupting_says_how_to_go_on(
         (["mnist", "--rows", "srmb", "--scale", "smoke"], "unknown row 'srmb': did you mean 'srbm'?"),
         (["mnist", "--scale", "qick"], "unknown scale 'qick': did you mean 'quick'?"),
         (["mnist", "--scale", "smoke", "--seeds", "0"], "--seeds must be at least 1; got 0"),
-        (["render", "mnst"], "mnst"),
+        (["mnist", "--scale", "smoke", "--wave", "-1"], "seeds and wave must be at least 1"),
+        (["speed", "--contenders", "troch"], "unknown contender 'troch': did you mean 'torch'?"),
+        (["render", "--out", "nowhere"], "there are no results under nowhere"),
+        (["render", "--experiment", "mnst"], "unknown experiment 'mnst': did you mean 'mnist'?"),
     ],
 )
 def test_wrong_names_end_with_status_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +126,12 @@ def test_wrong_names_end_with_status_2(words: list[str], message: str, capsys: p
         status = stopped.code
     assert status == 2
     assert message in capsys.readouterr().err
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with only_run(tmp_path / "mnist" / "smoke"):
+        assert main(["mnist", "--scale", "smoke", "--rows", "deep", "--out", str(tmp_path)]) == 2
+    assert "another run is writing to" in capsys.readouterr().err
 
 
 def test_an_absent_data_folder_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

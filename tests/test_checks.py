@@ -32,6 +32,9 @@ CASES = [
     ("negative label", CLASSIFIER, pt.Batch(X, Y - 1), r"must lie in 0\.\.2; got -1"),
     ("real labels", CLASSIFIER, pt.Batch(X, Y.astype(np.float32)), "must be integers; got float32: convert"),
     ("label count", CLASSIFIER, pt.Batch(X, Y[:7]), r"must have shape \(20,\), one label a row; got \(7,\)"),
+    ("half precision", RBM, pt.Batch(X.astype(np.float16)), "must be float32; got float16: convert"),
+    ("no batch", RBM, X, "train must be a pretrain.Batch of arrays; got ndarray: wrap it"),
+    ("lists", RBM, pt.Batch(X.tolist()), "train must be a pretrain.Batch of arrays"),
     ("batch size", RBM, pt.Batch(X[:5]), "batch_size 10 is larger than the 5 training rows: choose at most 5"),
 ]
 
@@ -61,6 +64,9 @@ def test_feature_counts_must_agree() -> None:
         ),
         (lambda: pt.LogisticAutoregression(-1), "n_hidden must be a whole number of at least 1; got -1"),
         (lambda: pt.Classifier(3, (4, 0)), r"n_hidden\[1\] must be a whole number of at least 1; got 0"),
+        (lambda: pt.SupervisedGreedy(3, 4), r"n_hidden must be a tuple of layer sizes; got 4: write \(units,\)"),
+        (lambda: pt.DeepAutoencoder(()), r"n_hidden must be a tuple of at least one layer size; got \(\)"),
+        (lambda: pt.Masking(3.0), r"a corruption rate is a probability, from 0 to 1; got 3\.0"),
         (lambda: pt.SupervisedGreedy(3, (4, 4)), r"trains one hidden layer; got n_hidden=\(4, 4\)"),
     ],
 )
@@ -77,6 +83,59 @@ def test_bad_run_arguments() -> None:
         pt.run(CLASSIFIER, pt.Sgd(0.1), train, epochs=1, batch_size=10, patience=2)
     with pytest.raises(ValueError, match=r"has shape .* but the population has 1 members"):
         pt.run(RBM, pt.Sgd(np.array([0.1, 0.2])), train, epochs=1, batch_size=10)
+
+
+@pytest.mark.parametrize("seeds", [[], 3, [-1], [2**32], [0.5]])
+def test_bad_seeds(seeds) -> None:
+    with pytest.raises(ValueError, match="seeds must be a list of whole numbers from 0"):
+        pt.run(RBM, pt.Sgd(0.1), pt.Batch(X), epochs=1, batch_size=10, seeds=seeds)
+
+
+@pytest.mark.parametrize("patience", [-1, 1.5])
+def test_bad_patience(patience) -> None:
+    train = pt.Batch(X, Y)
+    with pytest.raises(ValueError, match="patience must be None or a whole number of epochs"):
+        pt.run(CLASSIFIER, pt.Sgd(0.1), train, epochs=1, batch_size=10, monitors={"valid": train}, patience=patience)
+
+
+LATER = [
+    (pt.Stage(pt.LogisticAutoregression(5), pt.Sgd(0.1), 1, 10), "of 4 inputs has at most 4 units"),
+    (pt.Stage(RBM, pt.Sgd(0.1), 0, 10), "epochs must be a whole number of at least 1"),
+    (pt.Stage(RBM, pt.Sgd(0.1), 1, 100), "batch_size 100 is larger than the 20 training rows"),
+    (pt.Stage(RBM, pt.Sgd(np.array([0.1, 0.2])), 1, 10), "the population has 1 members"),
+    (pt.Stage(pt.SupervisedGreedy(3, (4,)), pt.Sgd(0.1), 1, 10), "y is missing"),
+    (pt.Stage(RBM, pt.Sgd(0.1), 1, 10, patience=3), "early stopping needs monitors"),
+]
+
+
+@pytest.mark.parametrize(("stage", "message"), LATER)
+def test_a_bad_later_stage_is_found_before_the_first_is_trained(stage: pt.Stage, message: str) -> None:
+    trained: list[str] = []
+    first = pt.Stage(RBM, pt.Sgd(0.1), 1, 10)
+    with pytest.raises(ValueError, match=f"layer 2 of 2: .*{message}"):
+        pt.pretrain([first, stage], pt.Batch(X), report=lambda record: trained.append(record.stage))
+    assert not trained
+
+
+def test_codes_that_leave_the_unit_interval_are_found_too() -> None:
+    below = pt.Stage(pt.Autoencoder(4, activation="relu"), pt.Sgd(0.1), 1, 10)
+    with pytest.raises(ValueError, match=r"layer 2 of 2: the relu codes below may leave \[0, 1\]"):
+        pt.pretrain([below, pt.Stage(RBM, pt.Sgd(0.1), 1, 10)], pt.Batch(X))
+    with pytest.raises(ValueError, match="at least one stage"):
+        pt.pretrain([], pt.Batch(X))
+
+
+def test_fine_tuning_checks_that_layers_seeds_and_data_fit() -> None:
+    layers = (pt.Dense(jnp.zeros((3, 6, 4)), jnp.zeros((3, 4))),)
+    train = pt.Batch(X, Y)
+    stage = pt.Stage(CLASSIFIER, pt.Sgd(0.1), 1, 10)
+    with pytest.raises(ValueError, match="the layers have 3 members but there are 1 seeds"):
+        pt.fine_tune(layers, stage, train, valid=train)
+    with pytest.raises(ValueError, match=r"train\.x has 5 features but the layers take 6"):
+        pt.fine_tune(layers, stage, pt.Batch(X[:, :5], Y), valid=train, seeds=[0, 1, 2])
+    wide = pt.Stage(pt.Classifier(3, (9,)), pt.Sgd(0.1), 1, 10)
+    with pytest.raises(ValueError, match=r"the hidden layers are the pretrained ones; got n_hidden=\(9,\)"):
+        pt.fine_tune(layers, wide, train, valid=train, seeds=[0, 1, 2])
 
 
 def test_too_many_autoregression_units() -> None:

@@ -14,7 +14,7 @@ W = [np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3), np.ones((3, 2), np.
 
 def network() -> pt.Network:
     layers = (pt.Dense(jnp.asarray(W[0]), jnp.arange(3.0)), pt.Dense(jnp.asarray(W[1]), jnp.zeros(2), "linear"))
-    return pt.Network(layers)
+    return pt.Network(layers, head=True)
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def test_round_trip(saved: Path) -> None:
     again = pt.load(saved)
     np.testing.assert_array_equal(again(x), network()(x))
     assert [layer.activation for layer in again.layers] == ["sigmoid", "linear"]
+    assert again.head is True
     assert list(saved.parent.iterdir()) == [saved]
 
 
@@ -77,6 +78,33 @@ def test_what_does_not_fit_is_refused(saved: Path, change: dict, message: str) -
         pt.load(rewritten(saved, **change))
 
 
+@pytest.mark.parametrize("contents", [b"plain text", b"[1, 2]", b""])
+def test_another_kind_of_file_is_refused(tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / "other.npz").write_bytes(contents)
+    with pytest.raises(ValueError, match=r"other\.npz is not a saved network, or is damaged"):
+        pt.load(tmp_path / "other.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"array\.npy is not a saved network"):
+        pt.load(tmp_path / "array.npy")
+
+
+def test_a_header_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "list.npz", header=np.array("[1, 2]"))
+    with pytest.raises(ValueError, match="its header is not an object"):
+        pt.load(tmp_path / "list.npz")
+
+
+def test_only_a_head_is_left_out_of_the_codes() -> None:
+    x = np.zeros((2, 4), np.float32)
+    assert pt.encode(network(), x).shape == (2, 3)
+    coder = pt.Network(network().layers)  # a linear code layer is a code
+    assert pt.encode(coder, x).shape == (2, 2)
+    with pytest.raises(ValueError, match="no output layer of classes"):
+        pt.predict(coder, x)
+    with pytest.raises(ValueError, match="a Network does not reconstruct"):
+        pt.reconstruct(coder, x)
+
+
 def test_what_cannot_be_loaded_cannot_be_saved(tmp_path: Path) -> None:
     bad = pt.Network((pt.Dense(jnp.full((2, 2), jnp.inf), jnp.zeros(2)),))
     with pytest.raises(ValueError, match="holds NaN or infinity"):
@@ -85,13 +113,17 @@ def test_what_cannot_be_loaded_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="take one member of the population first"):
         pt.save(many, tmp_path / "bad.npz")
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="there is no folder"):
+        pt.save(network(), tmp_path / "absent" / "net.npz")
 
 
 def test_predicting_checks_its_input() -> None:
     with pytest.raises(ValueError, match="takes 4 features; x has 5"):
         pt.predict(network(), np.zeros((2, 5), np.float32))
     with pytest.raises(ValueError, match="population of 5 networks"):
-        pt.predict(pt.Network((pt.Dense(jnp.zeros((5, 2, 2)), jnp.zeros((5, 2))),)), np.zeros((2, 2), np.float32))
+        pt.predict(
+            pt.Network((pt.Dense(jnp.zeros((5, 2, 2)), jnp.zeros((5, 2))),), head=True), np.zeros((2, 2), np.float32)
+        )
     with pytest.raises(ValueError, match=r"depth must lie in 1\.\.2; got 3"):
         pt.encode(network(), np.zeros((2, 4), np.float32), depth=3)
     with pytest.raises(ValueError, match=r"y must lie in 0\.\.1; got 2"):

@@ -40,6 +40,7 @@ from pretrain import (
     member,
     unroll,
 )
+from pretrain.draws import unit_uniform
 from pretrain.learners.autoencoder import AutoencoderParams
 from pretrain.learners.logistic_autoregression import AutoregressionParams
 from pretrain.learners.rbm import RBMParams, free_energy, hidden_probabilities, sample, visible_probabilities
@@ -102,6 +103,18 @@ def data_rows(n_rows: int) -> np.ndarray:
     """Rows far from the model's distribution: three patterns."""
     patterns = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 1, 0]], float)
     return patterns[np.arange(n_rows) % 3]
+
+
+@pytest.mark.parametrize("shape", [(7,), (100, 500), (3, 5, 11)])
+def test_draws_are_those_of_jax_to_the_bit(shape: tuple[int, ...]) -> None:
+    for seed in range(3):
+        key = jax.random.fold_in(jax.random.key(seed), 12345)
+        np.testing.assert_array_equal(unit_uniform(key, shape), jax.random.uniform(key, shape))
+    keys = jax.random.split(jax.random.key(9), 4)
+    vmapped = jax.vmap(lambda key: unit_uniform(key, shape))(keys)
+    np.testing.assert_array_equal(vmapped[3], jax.random.uniform(keys[3], shape))
+    other = jax.random.key(1, impl="rbg")
+    np.testing.assert_array_equal(unit_uniform(other, shape), jax.random.uniform(other, shape))
 
 
 def test_free_energy_is_minus_log_sum_over_hidden_states() -> None:

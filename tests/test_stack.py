@@ -133,6 +133,27 @@ def test_unrolled_stack_reconstructs_and_fine_tunes(
     np.testing.assert_array_equal(pt.encode(again, data.test.x), pt.encode(after, data.test.x))
 
 
+def test_a_diverged_member_neither_stops_nor_harms_the_others(data: pt.data.Splits) -> None:
+    """Its codes are NaN from the first layer on; the other member goes on as if alone."""
+    stages = [
+        pt.Stage(pt.Autoencoder(8, loss="squared_error", activation="relu"), pt.Sgd(rates), epochs=2, batch_size=20)
+        for rates in (np.array([0.001, 1e9]), np.array([0.001, 0.001]))
+    ]
+    both = pt.pretrain(stages, data.train, seeds=SEEDS)
+    assert [p.finite.tolist() for p in both.progress] == [[True, False], [True, False]]
+    tuned = pt.fine_tune(both.layers, TUNING.replace(epochs=2), data.train, valid=data.valid, seeds=SEEDS)
+    assert tuned.finite.tolist() == [True, False]
+    alone = [stage.replace(optimizer=pt.Sgd(0.001)) for stage in stages]
+    single = pt.pretrain(alone, data.train, seeds=SEEDS[:1])
+    np.testing.assert_allclose(both.layers[1].weights[0], single.layers[1].weights[0], atol=1e-5)
+
+
+def test_the_loss_must_suit_the_decoder(data: pt.data.Splits, autoencoders: pt.Pretrained) -> None:
+    stage = pt.Stage(pt.DeepAutoencoder((24, 16), loss="squared_error"), pt.Sgd(0.05), epochs=1, batch_size=20)
+    with pytest.raises(ValueError, match="needs a decoder that ends in a linear layer; this one ends in a sigmoid"):
+        pt.fine_tune((), stage, data.train, valid=data.valid, seeds=SEEDS, params=pt.unroll(autoencoders))
+
+
 def test_a_stack_without_decoders_cannot_be_unrolled(mixed: pt.Pretrained) -> None:
     with pytest.raises(ValueError, match="LogisticAutoregression learns no decoder"):
         pt.unroll(mixed)

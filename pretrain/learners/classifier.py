@@ -52,6 +52,8 @@ class Classifier:
     needs_labels = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.n_hidden, tuple):
+            raise ValueError(f"n_hidden must be a tuple of layer sizes; got {self.n_hidden!r}: write (units,)")
         check_sizes(n_classes=self.n_classes, **{f"n_hidden[{i}]": n for i, n in enumerate(self.n_hidden)})
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
@@ -64,7 +66,8 @@ class Classifier:
             Dense(uniform(k, n_in, n_out, self.initial_scale), jnp.zeros((n_out,)), self.activation)
             for k, n_in, n_out in zip(keys, sizes[:-1], sizes[1:], strict=False)
         )
-        return Network((*hidden, output_layer(keys[-1], sizes[-1], self.n_classes, self.output_scale))), ()
+        output = output_layer(keys[-1], sizes[-1], self.n_classes, self.output_scale)
+        return Network((*hidden, output), head=True), ()
 
     def gradient(self, params: Network, state: Any, batch: Batch, key: Array) -> tuple[Network, Any, Metrics]:
         """The gradient of the mean cross-entropy; reports ``loss`` in nats and ``error`` in percent."""
@@ -77,13 +80,12 @@ class Classifier:
         return grads, state, measures
 
     def evaluate(self, params: Network, batch: Batch, key: Array) -> Metrics:
-        """``error``: misclassified rows in percent; ``loss``: mean cross-entropy in nats."""
+        """``error``: misclassified rows in percent, NaN where the loss is; ``loss``: mean cross-entropy in nats."""
         assert batch.y is not None
         logits = params(batch.x)
-        return {
-            "error": 100.0 * (logits.argmax(axis=-1) != batch.y).mean(),
-            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean(),
-        }
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean()
+        error = 100.0 * (logits.argmax(axis=-1) != batch.y).mean()
+        return {"error": jnp.where(jnp.isfinite(loss), error, jnp.nan), "loss": loss}
 
     def layer(self, params: Network) -> Network:
         """The whole network."""

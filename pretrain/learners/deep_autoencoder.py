@@ -40,6 +40,8 @@ class DeepAutoencoder:
     needs_labels = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.n_hidden, tuple) or not self.n_hidden:
+            raise ValueError(f"n_hidden must be a tuple of at least one layer size; got {self.n_hidden!r}")
         check_sizes(**{f"n_hidden[{i}]": n for i, n in enumerate(self.n_hidden)})
         check_loss(self.loss)
 
@@ -48,7 +50,7 @@ class DeepAutoencoder:
         return self.loss == "cross_entropy"
 
     def init(self, key: Array, data: Batch) -> tuple[Unrolled, Any]:
-        """Random sigmoid layers; the code layer and the last are as the loss asks."""
+        """Random sigmoid layers; with squared error the last one is linear."""
         sizes = (data.x.shape[-1], *self.n_hidden)
         both = (*sizes, *sizes[-2::-1])
         keys = jax.random.split(key, len(both) - 1)
@@ -63,6 +65,12 @@ class DeepAutoencoder:
 
     def _loss(self, params: Unrolled, x: Array) -> Array:
         *below, last = params.decoder
+        expected = "sigmoid" if self.loss == "cross_entropy" else "linear"
+        if last.activation != expected:
+            raise ValueError(
+                f"loss {self.loss!r} needs a decoder that ends in a {expected} layer; this one ends in a "
+                f"{last.activation} layer: choose the loss that its lowest layer was trained with"
+            )
         preactivation = last.preactivation(compose(below, params.encode(x)))
         return reconstruction_loss(self.loss, x, preactivation).mean()
 

@@ -27,6 +27,7 @@ from flax import struct
 from jax import Array
 
 from pretrain.checks import check_sizes
+from pretrain.draws import unit_uniform
 from pretrain.layers import Dense, logit_mean
 from pretrain.types import Batch, Metrics
 
@@ -57,7 +58,7 @@ def free_energy(params: RBMParams, visible: Array) -> Array:
 
 def sample(key: Array, probabilities: Array) -> Array:
     """Bernoulli samples as float32 zeros and ones, drawn in float32 (a bfloat16 draw is biased)."""
-    return (jax.random.uniform(key, probabilities.shape) < probabilities).astype(jnp.float32)
+    return (unit_uniform(key, probabilities.shape) < probabilities).astype(jnp.float32)
 
 
 @struct.dataclass
@@ -68,7 +69,9 @@ class BernoulliRBM:
         n_hidden: hidden units.
         k: Gibbs steps an update.
         persistent: whether the chains go on from the last update (PCD) or restart at the data (CD).
-        sample_visible: whether the chain passes visible samples or probabilities (mean-field, less noise).
+        sample_visible: whether the chain passes visible samples or probabilities (mean-field, less noise). Persistent
+            chains always pass samples: they are to reach the model's distribution.
+        n_chains: persistent chains.
         initial_scale: standard deviation of the initial weights.
     """
 
@@ -101,7 +104,7 @@ class BernoulliRBM:
     def gibbs(self, params: RBMParams, hidden: Array, key: Array) -> tuple[Array, Array]:
         """One step ``h -> v -> P(h | v)``: from hidden samples to (visible, hidden probabilities)."""
         visible = visible_probabilities(params, hidden)
-        if self.sample_visible:
+        if self.sample_visible or self.persistent:
             visible = sample(key, visible)
         return visible, hidden_probabilities(params, visible)
 
@@ -119,7 +122,11 @@ class BernoulliRBM:
         return visible, hidden, first
 
     def gradient(self, params: RBMParams, state: Any, batch: Batch, key: Array) -> tuple[RBMParams, Any, Metrics]:
-        """The contrastive-divergence direction, the next chains, and the reconstruction error of this minibatch."""
+        """The contrastive-divergence direction, the next chains, and a measure of this minibatch.
+
+        The measure of CD is the squared ``reconstruction_error`` of the first step; of PCD the ``mean_gap``, the
+        squared distance between the mean images of data and chains.
+        """
         v0 = batch.x
         h0 = hidden_probabilities(params, v0)
         start = hidden_probabilities(params, state) if self.persistent else h0
@@ -131,8 +138,9 @@ class BernoulliRBM:
             visible_bias=vk.mean(axis=0) - v0.mean(axis=0),
             hidden_bias=hk.mean(axis=0) - h0.mean(axis=0),
         )
-        error = {} if self.persistent else {"reconstruction_error": jnp.square(v0 - v1).sum(axis=-1).mean()}
-        return grads, state, error
+        if self.persistent:  # the chains reconstruct nothing; how far their means are from the data's
+            return grads, state, {"mean_gap": jnp.square(grads.visible_bias).sum()}
+        return grads, state, {"reconstruction_error": jnp.square(v0 - v1).sum(axis=-1).mean()}
 
     def evaluate(self, params: RBMParams, batch: Batch, key: Array) -> Metrics:
         """``reconstruction_error`` (squared, summed over pixels, of a mean-field pass) and mean ``free_energy`` in
