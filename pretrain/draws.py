@@ -1,8 +1,8 @@
 """Uniform draws: those of `jax.random.uniform`, to the bit, in a form that XLA fuses with what uses them.
 
-JAX runs the rounds of its default generator, Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror & Shaw, *Parallel random
-numbers: as easy as 1, 2, 3*, SC 2011), as a loop on the CPU, through memory; a Gibbs step then waits for its draws. Here
-the rounds are written out, element by element. A test holds the two to the same bits.
+JAX runs the rounds of its default generator, Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror & Shaw, *Parallel
+random numbers: as easy as 1, 2, 3*, SC 2011), as a loop on the CPU, through memory; a Gibbs step then waits for its
+draws. Here the rounds are written out, element by element. A test holds the two to the same bits.
 """
 
 from __future__ import annotations
