@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from pretrain.data import Splits
-from pretrain.stack import Stage
+from pretrain.stage import Stage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pretrain.learners.rbm import BernoulliRBM
 from pretrain.network import Network, Unrolled, encode, evaluate, load, predict, reconstruct, save, to_nnx
 from pretrain.optim import Constant, Inverse, Linear, Momentum, Sgd
 from pretrain.population import member
-from pretrain.stack import Pretrained, Stage, fine_tune, pretrain, unroll
+from pretrain.stack import Pretrained, fine_tune, pretrain, unroll
+from pretrain.stage import Stage
 from pretrain.types import Batch, Layer, Learner, Solver
 
 __version__ = "0.1.0"

@@ -7,47 +7,26 @@ loop.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
 from pretrain import fit, population
 from pretrain.checkpoint import Checkpoints
-from pretrain.checks import check_batch, check_run
 from pretrain.fit import Progress
-from pretrain.layers import Dense, through
+from pretrain.layers import Dense
 from pretrain.learners.classifier import Classifier, output_layer
 from pretrain.network import Network, Unrolled
-from pretrain.optim import Recipe
+from pretrain.preflight import check_layers, check_stages
 from pretrain.report import Record, Report
-from pretrain.types import Batch, Layer, Learner
+from pretrain.stage import Stage, codes, trained_layer
+from pretrain.types import Batch, Layer
 
 MONITOR_ROWS = 2_000
 """Rows of the training and of the validation part on which a layer's measures are taken while it is pretrained."""
-
-
-@struct.dataclass
-class Stage:
-    """One training run of a stack.
-
-    Attributes:
-        learner: the objective.
-        optimizer: the recipe.
-        epochs: at most so many passes over the training rows.
-        batch_size: rows an update.
-        patience: None keeps the last parameters; a number is early stopping, see `pretrain.fit.run`.
-    """
-
-    learner: Learner
-    optimizer: Recipe
-    epochs: int = struct.field(pytree_node=False)
-    batch_size: int = struct.field(pytree_node=False, default=100)
-    patience: int | None = struct.field(pytree_node=False, default=None)
 
 
 class Pretrained(NamedTuple):
@@ -97,14 +76,14 @@ def pretrain(
     """
     layers, params, done = [], [], []
     keys = population.member_keys(seeds)
-    _check_stages(stages, train, valid, keys)
+    check_stages(stages, train, valid, keys)
     monitors = {"train": _head(train)} | ({} if valid is None else {"valid": _head(valid)})
     for index, stage in enumerate(stages):
         name = f"layer {index + 1}/{len(stages)}"
         stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
         progress = _train(name, stage, train, monitors, stage_keys, None, checkpoints, report, chunk)
         learner = population.broadcast(stage.learner, len(seeds))
-        layer = _layer(learner, progress.params)
+        layer = trained_layer(learner, progress.params)
         layers.append(layer)
         params.append(progress.params)
         done.append(progress)
@@ -141,7 +120,7 @@ def fine_tune(
     """
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     if params is None and layers:
-        learner = _check_layers(layers, stage.learner, train, len(seeds))
+        learner = check_layers(layers, stage.learner, train, len(seeds))
         params = classifier(layers, learner, stage_keys)
     return _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
 
@@ -176,81 +155,6 @@ def unroll(pretrained: Pretrained) -> Unrolled:
         learner = population.broadcast(stage.learner, population.n_members(params))
         decoders.append(jax.vmap(lambda learner, params: learner.decoder(params))(learner, params))
     return jax.tree.map(jnp.copy, Unrolled(tuple(pretrained.layers), tuple(decoders[::-1])))  # type: ignore[arg-type]
-
-
-@jax.jit
-def _layer(learner: Any, params: Any) -> Layer:
-    return jax.vmap(lambda learner, params: learner.layer(params))(learner, params)
-
-
-@jax.jit
-def codes(layer: Layer, batch: Batch) -> Batch:
-    """The batch as each member's layer shows it: ``x`` of ``[members, rows, units]``."""
-    shared = batch.x.ndim == 2
-    axes = Batch(None if shared else 0, None, None if shared or batch.pair is None else 0)  # type: ignore[arg-type]
-    out = Batch(0, None, None if batch.pair is None else 0)  # type: ignore[arg-type]
-    return jax.vmap(lambda layer, batch: through((layer,), batch), in_axes=(0, axes), out_axes=out)(layer, batch)
-
-
-def _check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, keys: Array) -> None:
-    """Finds what is wrong with any stage before the first is trained: shapes are passed up instead of numbers.
-
-    Raises:
-        ValueError: with the stage.
-    """
-    if not stages:
-        raise ValueError("a stack needs at least one stage; got none")
-    check_batch(train, "train")
-    seen, below = jax.tree.map(jnp.asarray, train), None
-    monitors = {} if valid is None else {"valid": jax.tree.map(jnp.asarray, valid)}
-    for index, stage in enumerate(stages):
-        try:
-            if below is not None and stage.learner.unit_inputs and getattr(below, "activation", "sigmoid") != "sigmoid":
-                raise ValueError(
-                    f"the {below.activation} codes below may leave [0, 1], which {type(stage.learner).__name__} needs: "
-                    "use sigmoid units below, or a squared-error autoencoder here"
-                )
-            check_run(
-                stage.learner,
-                seen,
-                monitors,
-                epochs=stage.epochs,
-                batch_size=stage.batch_size,
-                chunk=1,
-                patience=stage.patience,
-                values=index == 0,
-            )
-            learner = population.broadcast(stage.learner, keys.shape[0])
-            begin = functools.partial(fit.begin, learner, stage.optimizer, batch_size=stage.batch_size)
-            params = jax.eval_shape(lambda batch, keys, begin=begin: begin(batch, keys=keys).fits.params, seen, keys)
-            below = jax.eval_shape(_layer, learner, params)
-        except ValueError as error:
-            raise ValueError(f"layer {index + 1} of {len(stages)}: {error}") from error
-        above = lambda batch, below=below: jax.eval_shape(codes, below, batch)._replace(y=batch.y)  # noqa: E731
-        seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
-
-
-def _check_layers(layers: Sequence[Layer], learner: Learner, train: Batch, members: int) -> Classifier:
-    """Checks that a population of layers can be fine-tuned on this data, and returns the learner.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if not isinstance(learner, Classifier):
-        raise ValueError(f"layers can start a Classifier, not a {type(learner).__name__}: pass params instead")
-    if learner.n_hidden:
-        raise ValueError(
-            f"the hidden layers are the pretrained ones; got n_hidden={learner.n_hidden} too: leave it out, or pass no "
-            "layers"
-        )
-    found, n_in = layers[0].weights.shape[:2]  # type: ignore[attr-defined]
-    if found != members:
-        raise ValueError(
-            f"the layers have {found} members but there are {members} seeds: give the seeds they were trained with"
-        )
-    if train.x.shape[-1] != n_in:
-        raise ValueError(f"train.x has {train.x.shape[-1]} features but the layers take {n_in}")
-    return learner
 
 
 def _head(batch: Batch) -> Batch:

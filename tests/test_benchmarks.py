@@ -17,7 +17,7 @@ from benchmarks.experiment import declaration_hash, replaced
 from benchmarks.papers import larochelle2009
 from benchmarks.results import append, only_run, read_results
 from pretrain.data import digits
-from pretrain.stack import Stage
+from pretrain.stage import Stage
 
 EXPERIMENT = EXPERIMENTS["mnist"]
 MEASURED = {"seconds", "peak_memory_mb"}
