@@ -13,6 +13,8 @@ from pretrain.data import digits
 from pretrain.fit import Progress
 from pretrain.learners.classifier import Classifier
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SEEDS = (0, 1)
 MIX = (
     pt.Stage(pt.BernoulliRBM(24), pt.Momentum(0.05), epochs=30, batch_size=20),
@@ -29,12 +31,12 @@ def data() -> pt.data.Splits:
 
 
 @pytest.fixture(scope="module")
-def mixed(data: pt.data.Splits) -> pt.Pretrained:
+def mixed(data: pt.data.Splits, quick_compilation: None) -> pt.Pretrained:
     return pt.pretrain(MIX, data.train, valid=data.valid, seeds=SEEDS)
 
 
 @pytest.fixture(scope="module")
-def autoencoders(data: pt.data.Splits) -> pt.Pretrained:
+def autoencoders(data: pt.data.Splits, quick_compilation: None) -> pt.Pretrained:
     stages = (
         pt.Stage(pt.BernoulliRBM(24), pt.Momentum(0.05), epochs=5, batch_size=20),
         pt.Stage(pt.Autoencoder(16), pt.Momentum(0.02), epochs=5, batch_size=20),
