@@ -249,8 +249,12 @@ def _lines(
 
 
 def pack_filters(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
-    """The first `FILTERS` columns of ``[features, units]`` as images, 8 bits a weight, compressed, in base64."""
-    images = weights[:, :FILTERS].T.reshape(-1, *shape)
+    """`FILTERS` evenly spaced columns of ``[features, units]`` as images, 8 bits a weight, compressed, in base64.
+
+    Evenly spaced because units may be in the order of the pixels (autoregression), whose first ones are never on.
+    """
+    columns = np.linspace(0, weights.shape[1] - 1, min(FILTERS, weights.shape[1])).round().astype(int)
+    images = weights[:, columns].T.reshape(-1, *shape)
     low, high = float(images.min()), float(images.max())
     levels = np.round((images - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
     data = base64.b64encode(zlib.compress(levels.tobytes(), 9)).decode()
