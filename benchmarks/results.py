@@ -1,4 +1,4 @@
-"""The store of results: one JSON object a line, appended whole or not at all."""
+"""The store of results: one JSON object a line, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:  # Windows has no such lock
     fcntl = None
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
+def read_results(path: Path) -> list[Any]:
     """The lines of a file; [] where there is none. A damaged last line (a killed run's) is passed over with a message.
 
     Raises:
@@ -39,18 +39,36 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Adds lines to a file and makes sure they are on the disk; a damaged last line is dropped first."""
-    with contextlib.suppress(FileNotFoundError):
-        if not path.read_bytes().endswith(b"\n"):
-            kept = "".join(json.dumps(line) + "\n" for line in read_results(path))
-            whole = path.with_suffix(".tmp")
-            whole.write_text(kept)
-            os.replace(whole, path)
-    with path.open("a") as file:
-        file.write("".join(json.dumps(finite(line), allow_nan=False) + "\n" for line in lines))
+def store(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Adds results to a file, in place of earlier ones of the same row, seed and declaration; whole or not at all.
+
+    The journal ``.done.jsonl`` beside it, which is not committed, says which results were computed here: those that
+    came with a checkout are no reason not to run.
+    """
+    new = [finite(line) for line in lines]
+    keys = {_key(line) for line in new}
+    kept = [line for line in read_results(path) if _key(line) not in keys]
+    whole = path.with_suffix(".tmp")
+    with whole.open("w") as file:
+        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in (*kept, *new))
         file.flush()
         os.fsync(file.fileno())
+    os.replace(whole, path)
+    with (path.parent / JOURNAL).open("a") as file:
+        file.writelines(json.dumps([path.name, *_key(line)]) + "\n" for line in new)
+
+
+def done_here(path: Path) -> list[dict[str, Any]]:
+    """The results of a file that were computed here."""
+    here = {tuple(entry) for entry in read_results(path.parent / JOURNAL)}
+    return [line for line in read_results(path) if (path.name, *_key(line)) in here]
+
+
+JOURNAL = ".done.jsonl"
+
+
+def _key(line: dict[str, Any]) -> tuple[Any, ...]:
+    return line["row"], line.get("seed"), line["declaration"]
 
 
 @contextlib.contextmanager

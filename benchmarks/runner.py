@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared, replaced
 from benchmarks.provenance import commit, device, peak_memory, versions
-from benchmarks.results import append, only_run, read_results
+from benchmarks.results import done_here, only_run, store
 from pretrain import population
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
@@ -103,9 +103,7 @@ def run(
             plan = dataclasses.replace(plan, grid={})
             name = declaration_hash(experiment, row, scale, plan)
             done = {
-                line["seed"]
-                for line in read_results(results)
-                if line["row"] == row.name and line["declaration"] == name
+                line["seed"] for line in done_here(results) if (line["row"], line["declaration"]) == (row.name, name)
             }
             todo = [seed for seed in range(n_seeds) if seed not in done]
             if done:
@@ -116,7 +114,7 @@ def run(
                 checkpoints = Checkpoints(out / "checkpoints" / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
                 pretrained, tuned = train(plan, data, seeds, checkpoints, report)
                 lines = _lines(experiment, row, scale, plan, name, choice, seeds, pretrained, tuned, data, command)
-                append(results, lines)
+                store(results, lines)
                 checkpoints.clear()
                 for line in lines:
                     say(f"{row.name} seed {line['seed']}: {_outcome(line)}")
@@ -175,14 +173,14 @@ def _chosen(
     for leaf in plan.grid:  # what is searched for is no part of what names the search
         searched = replaced(searched, leaf, None)
     name, path = declaration_hash(experiment, row, scale, searched), out / "selection.jsonl"
-    for line in read_results(path):
+    for line in done_here(path):
         if line["row"] == row.name and line["declaration"] == name:
             return Choice(line["values"], line["valid_error"], line["tried"])
     wave = 1 if jax.default_backend() == "cpu" else len(combinations(plan))
     report.label = f"{row.name} grid of {len(combinations(plan))}"
     checkpoints = Checkpoints(out / "checkpoints" / f"{row.name}-{name}-grid")
     choice = select(plan, data, checkpoints, report, wave)
-    append(path, [{"row": row.name, "declaration": name} | dataclasses.asdict(choice)])
+    store(path, [{"row": row.name, "declaration": name} | dataclasses.asdict(choice)])
     checkpoints.clear()
     say(f"{row.name}: chose {choice.values} at {choice.valid_error:.2f}% validation error among {len(choice.tried)}")
     return choice

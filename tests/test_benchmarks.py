@@ -15,7 +15,7 @@ from benchmarks import runner
 from benchmarks.__main__ import EXPERIMENTS, main
 from benchmarks.experiment import declaration_hash, replaced
 from benchmarks.papers import larochelle2009
-from benchmarks.results import append, only_run, read_results
+from benchmarks.results import JOURNAL, only_run, read_results, store
 from pretrain.data import digits
 from pretrain.stage import Stage
 
@@ -186,14 +186,33 @@ def test_every_declaration_is_whole(row) -> None:
             assert replaced(plan, path, 0.123) != plan
 
 
+def result(row: str, value: float) -> dict:
+    return {"row": row, "seed": 0, "declaration": "abc", "value": value}
+
+
 def test_a_damaged_last_line_is_dropped_and_any_other_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    append(path, [{"a": 1.0, "b": float("nan")}])
+    store(path, [result("a", float("nan"))])
     with path.open("a") as file:
         file.write('{"a": 2')
-    assert read_results(path) == [{"a": 1.0, "b": None}]
-    append(path, [{"a": 3}])
-    assert read_results(path) == [{"a": 1.0, "b": None}, {"a": 3}]
+    assert read_results(path) == [result("a", 0) | {"value": None}]
+    store(path, [result("b", 3)])
+    assert [line["row"] for line in read_results(path)] == ["a", "b"]
+    store(path, [result("a", 4)])
+    assert read_results(path) == [result("b", 3), result("a", 4)]
     path.write_text('{"a": \n{"a": 3}\n')
     with pytest.raises(ValueError, match="line 1: not JSON"):
         read_results(path)
+
+
+def test_results_that_came_with_a_checkout_are_computed_again(tmp_path: Path) -> None:
+    """Without the journal of this machine the row is trained, and its line is replaced by the same one."""
+    words = ["mnist", "--scale", "smoke", "--rows", "shallow", "--out", str(tmp_path)]
+    folder = tmp_path / "mnist" / "smoke"
+    assert main(words) == 0
+    first = computed(folder / "results.jsonl")
+    altered = [line | {"test_error": 50.0} for line in read_results(folder / "results.jsonl")]
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in altered))
+    (folder / JOURNAL).unlink()
+    assert main(words) == 0
+    assert computed(folder / "results.jsonl") == first
