@@ -1,9 +1,12 @@
 """The README's promises: its two commands are what they say, and its example runs."""
 
+import csv
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,3 +30,15 @@ def test_the_two_commands_are_there() -> None:
 def test_every_file_the_readme_points_to_exists() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize(("column", "scale"), [(3, "quick"), (4, "paper")])
+def test_the_table_is_what_the_results_say(column: int, scale: str) -> None:
+    """Mean test errors and seeds of the README are those of the rendered tables."""
+    with (ROOT / "paper_tables" / "mnist" / scale / "table.csv").open() as file:
+        found = {row["row"]: f"{float(row['test']):.2f} ({row['seeds']})" for row in csv.DictReader(file)}
+    shown = {}
+    for line in README.splitlines():
+        if match := re.match(r"\| .* \(`([a-z-]+)`\) \|", line):
+            shown[match[1]] = line.split("|")[column].strip()
+    assert shown == found
