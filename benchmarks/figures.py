@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import math
 import textwrap
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,10 +138,3 @@ def mosaic(pictures: np.ndarray) -> np.ndarray:
         scaled = picture / max(np.abs(picture).max(), 1e-12)
         grid[top : top + height, left : left + width] = scaled
     return grid
-
-
-def unpacked(packed: Mapping[str, Any]) -> np.ndarray:
-    """The pictures ``[filters, height, width]`` that `benchmarks.runner.pack_filters` packed."""
-    low, high = packed["limits"]
-    levels = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
-    return low + (high - low) * levels.reshape(packed["shape"]) / 255.0

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import figures
 from benchmarks.experiment import Experiment
+from benchmarks.filters import unpacked
 from benchmarks.results import read_results
 from benchmarks.summary import BINOMIAL, PARTS, STUDENT, Estimate, Summary, summary
 
@@ -36,7 +37,7 @@ def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
     curves = {item.row.title: [line["valid_curve"] for line in item.finite] for item in rows}
     figures.validation_curves(folder / "validation_curves.svg", title, curves)
     packed = {item.row.title: line["filters"] for item in rows for line in item.finite[::-1] if line["filters"]}
-    figures.filters(folder / "filters.svg", title, {name: figures.unpacked(images) for name, images in packed.items()})
+    figures.filters(folder / "filters.svg", title, {name: unpacked(images) for name, images in packed.items()})
     return [*(folder / f"table.{kind}" for kind in texts), folder / "validation_curves.svg", folder / "filters.svg"]
 
 

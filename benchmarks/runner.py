@@ -7,12 +7,10 @@ from the parameters that validation chose.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import itertools
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks import filters
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared, replaced
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
@@ -36,8 +35,6 @@ PRECISION = "float32"
 
 SELECTION_SEED = 1_000_000
 """The grid is searched with a seed of its own, so that no reported seed was selected on."""
-
-FILTERS = 36
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,24 +236,11 @@ def _lines(
                 "selection": None if choice is None else {"values": choice.values, "valid_error": choice.valid_error},
                 "finite": finite,
                 "valid_curve": [round(float(error), 4) for error in tuned.history["valid/error"][:, index]],
-                "filters": pack_filters(np.asarray(first_layer[index]), shape) if seed == 0 and finite else None,
+                "filters": filters.pack(np.asarray(first_layer[index]), shape) if seed == 0 and finite else None,
                 "command": command,
             }
         )
     return lines
-
-
-def pack_filters(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
-    """`FILTERS` evenly spaced columns of ``[features, units]`` as images, 8 bits a weight, compressed, in base64.
-
-    Evenly spaced because units may be in the order of the pixels (autoregression), whose first ones are never on.
-    """
-    columns = np.linspace(0, weights.shape[1] - 1, min(FILTERS, weights.shape[1])).round().astype(int)
-    images = weights[:, columns].T.reshape(-1, *shape)
-    low, high = float(images.min()), float(images.max())
-    levels = np.round((images - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
-    data = base64.b64encode(zlib.compress(levels.tobytes(), 9)).decode()
-    return {"shape": list(images.shape), "limits": [low, high], "data": data}
 
 
 def _outcome(line: dict[str, Any]) -> str:

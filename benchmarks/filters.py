@@ -1,0 +1,39 @@
+"""First-layer filters as a result keeps them: a few small pictures of 8 bits a weight, in a line of JSON."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+FILTERS = 36
+
+
+def pack(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
+    """`FILTERS` evenly spaced columns of ``[features, units]`` as pictures, each scaled by its largest absolute weight.
+
+    Evenly spaced because units may be in the order of the pixels (autoregression), whose first ones are never on.
+
+    Returns:
+        ``shape`` [filters, height, width]; ``scales``, the largest absolute weight of each; ``data``, base64 of zlib of
+        int8 levels, a weight being ``scale * level / 127``.
+    """
+    columns = np.linspace(0, weights.shape[1] - 1, min(FILTERS, weights.shape[1])).round().astype(int)
+    return packed(weights[:, columns].T.reshape(-1, *shape))
+
+
+def packed(pictures: np.ndarray) -> dict[str, Any]:
+    """Pictures ``[filters, height, width]`` in the form that `pack` describes."""
+    scales = np.maximum(np.abs(pictures).max(axis=(1, 2)), 1e-12)
+    levels = np.round(pictures / scales[:, None, None] * 127).astype(np.int8)
+    data = base64.b64encode(zlib.compress(levels.tobytes(), 9)).decode()
+    return {"shape": list(pictures.shape), "scales": [float(f"{scale:.4g}") for scale in scales], "data": data}
+
+
+def unpacked(stored: Mapping[str, Any]) -> np.ndarray:
+    """The pictures ``[filters, height, width]`` that were packed."""
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(stored["data"])), np.int8).reshape(stored["shape"])
+    return np.asarray(stored["scales"])[:, None, None] * levels / 127.0
