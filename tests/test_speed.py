@@ -70,10 +70,8 @@ def test_inputs_are_as_sparse_as_mnist() -> None:
     assert x.mean() == pytest.approx(0.13, abs=0.01)
 
 
-@pytest.mark.parametrize("module", ["five_products", "scikit_learn", "torch_loop"])
+@pytest.mark.parametrize("module", ["five_products", "scikit_learn"])
 def test_a_peer_reports_every_epoch(module: str) -> None:
-    if module == "torch_loop":
-        pytest.importorskip("torch")
     setting = Setting(rows=200, epochs=3, n_visible=30, n_hidden=20)
     facts: list[dict[str, Any]] = []
     importlib.import_module(f"benchmarks.peers.{module}").train(synthetic(setting), setting, facts.append)
