@@ -7,7 +7,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import jax
 import tyro
 
 from benchmarks import runner, speed
@@ -44,9 +43,9 @@ class Run:
     """Folder with the data set's original files; default: PRETRAIN_DATA, the cache, or fetched."""
     out: Path = TABLES
     """Folder for results; they go to OUT/EXPERIMENT/SCALE."""
-    grid: bool | None = None
-    """Choose each row's hyperparameters among its declared grid by validation error first; default: at paper scale
-    where there is an accelerator. Without it the declared values are used, the best found by such searches."""
+    grid: bool = False
+    """Choose each row's hyperparameters among its declared grid by validation error first. Without it the declared
+    values are used: the best that such searches found."""
     wave: int | None = None
     """Members trained side by side; default: all on an accelerator, one on a CPU."""
 
@@ -98,7 +97,6 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
     data = experiment.data[experiment.scales[scale].data](data_dir=options.data_dir, say=say)
     out = options.out / experiment.name / scale
     prefix = ["python", "-m", "benchmarks"]
-    searches = scale == "paper" and jax.default_backend() != "cpu"
     try:
         runner.run(
             experiment,
@@ -107,7 +105,7 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
             n_seeds=n_seeds,
             data=data,
             out=out,
-            grid=searches if options.grid is None else options.grid,
+            grid=options.grid,
             wave=options.wave,
             command=shlex.join([*prefix, *_stable(words)]),
             say=say,

@@ -164,6 +164,14 @@ def test_the_grid_chooses_on_validation_and_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "selection.jsonl").read_bytes() == stored
 
 
+def test_the_grid_is_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that declares no grid at this scale is trained as declared."""
+    assert main(["mnist", "--scale", "smoke", "--rows", "shallow", "--grid", "--out", str(tmp_path)]) == 0
+    (line,) = read_results(tmp_path / "mnist" / "smoke" / "results.jsonl")
+    assert line["selection"] is None
+    assert line["command"].endswith("--rows shallow --grid")
+
+
 def test_the_hash_names_what_is_run() -> None:
     row = EXPERIMENT.row("srbm")
     plan = row.plans["smoke"]
