@@ -135,7 +135,6 @@ def check_run(
     if patience is not None and (not isinstance(patience, int | np.integer) or patience < 0):
         raise ValueError(f"patience must be None or a whole number of epochs, 0 or more; got {patience!r}")
     for name, batch in {"train": train, **monitors}.items():
-        check_batch(batch, name)
         if values:
             check_examples(batch.x, f"{name}.x", unit=unit and learner.unit_inputs)
         if batch.x.shape[-1] != train.x.shape[-1]:

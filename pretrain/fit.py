@@ -95,10 +95,10 @@ def start(
     optimizer: Recipe,
     train: Batch,
     key: Array,
-    *,
-    batch_size: int,
     lower: Sequence[Layer] = (),
     params: Any = None,
+    *,
+    batch_size: int,
 ) -> Fit:
     """One member's run before its first update; ``params`` replaces the learner's initial ones (fine-tuning)."""
     n_rows = train.x.shape[0]
@@ -300,9 +300,6 @@ def begin(
 
 @functools.partial(jax.jit, static_argnames=("batch_size",))
 def _begin(learner: Any, optimizer: Any, train: Batch, keys: Array, lower: Any, params: Any, *, batch_size: int) -> Fit:
-    def one(learner: Any, optimizer: Any, train: Batch, key: Array, lower: Any, params: Any) -> Fit:
-        return start(learner, optimizer, train, key, batch_size=batch_size, lower=lower, params=params)
-
-    return jax.vmap(one, in_axes=(0, 0, population.axes(train), 0, 0, 0))(
-        learner, optimizer, train, keys, lower, params
-    )
+    one = functools.partial(start, batch_size=batch_size)
+    axes = (0, 0, population.axes(train), 0, 0, 0)
+    return jax.vmap(one, in_axes=axes)(learner, optimizer, train, keys, lower, params)

@@ -24,7 +24,9 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
     """
     if not stages:
         raise ValueError("a stack needs at least one stage; got none")
-    check_batch(train, "train")
+    for name, batch in {"train": train, "valid": valid}.items():
+        if batch is not None:
+            check_batch(batch, name)
     seen, below = jax.tree.map(jnp.asarray, train), None
     monitors = {} if valid is None else {"valid": jax.tree.map(jnp.asarray, valid)}
     for index, stage in enumerate(stages):
