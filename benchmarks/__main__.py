@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | mnist | speed | render``."""
+"""The command line: ``python -m benchmarks list | mnist | family | labels | ... | speed | render``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import tyro
 
 from benchmarks import runner, speed
 from benchmarks.experiment import Experiment, UsageError, known
-from benchmarks.papers import larochelle2009
+from benchmarks.papers import family, hinton2006, labels, larochelle2009, salakhutdinov2008
 from benchmarks.render import render
 from pretrain.data import DataUnavailable
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (larochelle2009.EXPERIMENT,)}
+DECLARATIONS = (larochelle2009, family, labels, salakhutdinov2008, hinton2006)
+EXPERIMENTS: dict[str, Experiment] = {paper.EXPERIMENT.name: paper.EXPERIMENT for paper in DECLARATIONS}
 TABLES = Path("paper_tables")
 
 
@@ -91,6 +92,9 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
     scale = known(options.scale, list(experiment.scales), "scale")
     names = [row.name for row in experiment.rows] if options.rows == "all" else options.rows.split(",")
     rows = [experiment.row(name.strip()) for name in names if name.strip()]
+    if absent := [row.name for row in rows if scale not in row.plans and options.rows != "all"]:
+        raise UsageError(f"there is no plan for {', '.join(absent)} at scale {scale!r}: choose another --scale")
+    rows = [row for row in rows if scale in row.plans]
     n_seeds = experiment.scales[scale].seeds if options.seeds is None else options.seeds
     if n_seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {n_seeds}")

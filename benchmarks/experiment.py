@@ -7,22 +7,40 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
 
 from pretrain.data import Splits
 from pretrain.stage import Stage
+from pretrain.types import Batch
+
+if TYPE_CHECKING:
+    from benchmarks.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Errors as published, in percent; None where the paper gives none."""
+    """The measure as published; None where the paper gives none.
 
-    train: float | None
-    valid: float | None
-    test: float | None
+    Attributes:
+        train: on the training rows.
+        valid: on the validation rows.
+        test: on the test rows.
+        source: of this row's figures, where it is not the experiment's; and how far the model there differs.
+    """
+
+    train: float | None = None
+    valid: float | None = None
+    test: float | None = None
+    source: str = ""
+
+
+class Pairs(Protocol):
+    """How the rows of a batch get their partners: a frozen dataclass, so that a declaration can say it."""
+
+    def __call__(self, batch: Batch, /) -> Batch: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,24 +49,41 @@ class Plan:
 
     Attributes:
         pretraining: the stages, from the bottom up; () trains from a random initialisation.
-        fine_tuning: the last stage.
+        fine_tuning: the last stage; None where the pretrained stack is the model.
+        pairs: gives the rows partners, for learners that need them.
+        labels: fine-tuning sees so many labelled training rows, drawn by class with the member's seed; None: all.
+        score: what the experiment's task needs besides (the annealing of a likelihood).
         grid: dotted path of a number in this plan (``*`` for every pretraining stage) to the values tried for it, of
-            which the best on validation error is chosen; see `choices`.
+            which the best on validation is chosen; see `benchmarks.runner.select`.
     """
 
     pretraining: tuple[Stage, ...]
-    fine_tuning: Stage
+    fine_tuning: Stage | None = None
+    pairs: Pairs | None = None
+    labels: int | None = None
+    score: Any = None
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row of a table: what it is called, what was published, and its plan at each scale."""
+    """One row of a table.
+
+    Attributes:
+        name: what it is called on the command line.
+        title: in the table.
+        published: what was published.
+        plans: by scale; a scale without it leaves the row out.
+        series: rows of one series are also drawn as a curve over their levels; "" is none.
+        level: where on it.
+    """
 
     name: str
     title: str
     published: Published
     plans: Mapping[str, Plan]
+    series: str = ""
+    level: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +104,12 @@ class Experiment:
         title: of the table.
         source: where it was published.
         metric: what the numbers are.
+        task: how a row is trained and measured.
         scales: by name.
         rows: in the table's order.
         data: loaders by name; each takes ``data_dir`` and ``say``.
         image_shape: of an input, by data name, for pictures of filters.
+        level: what the rows' levels are, where they have any.
         notes: lines printed under the table.
     """
 
@@ -80,10 +117,12 @@ class Experiment:
     title: str
     source: str
     metric: str
+    task: Task
     scales: Mapping[str, Scale]
     rows: tuple[Row, ...]
     data: Mapping[str, Callable[..., Splits]]
     image_shape: Mapping[str, tuple[int, int]]
+    level: str = ""
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:

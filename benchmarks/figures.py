@@ -15,6 +15,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from benchmarks.summary import Estimate
+from pretrain.plots import mosaic
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 """Told apart with any colour vision: Okabe & Ito, *Color universal design* (2008), without their yellow."""
 
@@ -53,20 +56,27 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
-def validation_curves(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[float | None]]]) -> None:
-    """Validation error by epoch of fine-tuning: a line a row, the mean over its seeds, in the band of their range.
+def validation_curves(
+    path: Path,
+    title: str,
+    curves: Mapping[str, Sequence[Sequence[float | None]]],
+    label: str = "validation error",
+) -> None:
+    """A measure by epoch of fine-tuning: a line a row, the mean over its seeds, in the band of their range.
 
     Args:
         path: of the figure.
         title: above it.
-        curves: errors in percent by row, seed and epoch; seeds may have stopped at different epochs, and the mean is
-            then over those that reached the epoch.
+        curves: values by row, seed and epoch; seeds may have stopped at different epochs, and the mean is then over
+            those that reached the epoch.
+        label: of the measure; an error is in percent.
     """
     with _style():
         figure = Figure(figsize=(9.0, 4.6), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
         axes = figure.add_subplot()
-        axes.set(xlabel="epoch of fine-tuning", ylabel="validation error, percent (log scale)")
+        unit = ", percent" if label.endswith(" error") else ""
+        axes.set(xlabel="epoch of fine-tuning", ylabel=f"{label}{unit} (log scale)")
         axes.set_yscale("log")
         looks = itertools.product(LINES, COLOURS)
         shown: list[np.ndarray] = []
@@ -99,6 +109,56 @@ def validation_curves(path: Path, title: str, curves: Mapping[str, Sequence[Sequ
         _save(figure, path)
 
 
+def levels(
+    path: Path,
+    title: str,
+    series: Mapping[str, Mapping[float, Estimate]],
+    published: Mapping[str, Mapping[float, float | None]],
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """A measure over levels (numbers of labels), both on log scales: a line a series, a bar an interval; what was
+    published stands beside it as open rings.
+
+    Args:
+        path: of the figure.
+        title: above it.
+        series: estimates by series and level.
+        published: published values by series and level.
+        xlabel: what the levels are.
+        ylabel: what is measured.
+    """
+    with _style():
+        figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 90))
+        axes = figure.add_subplot()
+        axes.set(xlabel=f"{xlabel} (log scale)", ylabel=f"{ylabel} (log scale)", xscale="log", yscale="log")
+        ticks: set[float] = set()
+        looks = itertools.product(LINES, COLOURS)
+        for number, ((name, found), (line, colour)) in enumerate(zip(series.items(), looks, strict=False)):
+            at = np.array(sorted(found))
+            ticks |= set(at)
+            if not len(at):
+                continue
+            aside = at * 1.02 ** (number - len(series) / 2)  # so that bars do not hide each other
+            mean, low, high = (np.array([found[level][i] for level in at], float) for i in range(3))
+            bars = np.nan_to_num([mean - low, high - mean])
+            axes.errorbar(aside, mean, bars, fmt=line, color=colour, label=name, marker="o", ms=3, lw=1.5, capsize=2)
+            theirs = {level: value for level, value in published.get(name, {}).items() if value is not None}
+            if theirs:
+                label = f"{name}, published"
+                axes.plot(*zip(*sorted(theirs.items()), strict=True), "o", color=colour, mfc="none", ms=8, label=label)
+        axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_major_locator(FixedLocator(TICKS))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_locator(NullLocator())
+        if ticks:
+            figure.legend(loc="outside right center", labelspacing=0.9)
+        _save(figure, path)
+
+
 def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
     """First-layer filters: a panel a row; each filter is divided by its largest absolute weight, so that grey is 0.
 
@@ -107,12 +167,43 @@ def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
         title: above it.
         images: ``[filters, height, width]`` by row.
     """
+    caption = "first-layer filters, each scaled by its largest absolute weight (black below 0, grey 0, white above)"
+    _panels(path, title, images, caption, -1.0)
+
+
+def samples(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
+    """Samples ``[samples, height, width]`` in [0, 1] by row: a panel a row."""
+    _panels(path, title, images, "each picture is the end of a Gibbs chain of its own: probabilities of pixels", 0.0)
+
+
+def reconstructions(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
+    """Images ``[images, height, width]`` in [0, 1] by row, originals and reconstructions in turn: a panel a row."""
+    _panels(path, title, images, "test images, and each one's reconstruction to its right", 0.0)
+
+
+def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Codes of two dimensions by row, a panel a row: ``x``, ``y`` and the class ``label`` of each test image."""
+    with _style():
+        figure = Figure(figsize=(5.2 * max(len(points), 1), 5.0), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 90))
+        panels = figure.subplots(1, max(len(points), 1), squeeze=False).ravel()
+        for axes, (name, found) in zip(panels, points.items(), strict=True):
+            axes.set(title=textwrap.fill(name, 50), xlabel="first code unit", ylabel="second code unit")
+            axes.grid(False)
+            x, y, label = (np.asarray(found[field]) for field in ("x", "y", "label"))
+            for digit in range(int(label.max()) + 1):
+                own, look = label == digit, COLOURS[digit % len(COLOURS)]
+                axes.scatter(x[own], y[own], s=9, color=look, marker=f"${digit}$", linewidths=0.0)
+        _save(figure, path)
+
+
+def _panels(path: Path, title: str, images: Mapping[str, np.ndarray], caption: str, low: float) -> None:
+    """Pictures in near-square grids, a panel a row, from ``low`` (black) to 1 (white)."""
     with _style():
         n_columns = min(3, max(len(images), 1))
         n_rows = max(math.ceil(len(images) / n_columns), 1)
         figure = Figure(figsize=(3.0 * n_columns, 3.45 * n_rows + 0.6), layout="constrained")
         figure.suptitle(textwrap.fill(title, 30 * n_columns))
-        caption = "first-layer filters, each scaled by its largest absolute weight (black below 0, grey 0, white above)"
         figure.supxlabel(textwrap.fill(caption, 36 * n_columns), fontsize=9)
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes in panels:
@@ -121,20 +212,7 @@ def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
             panels[0].text(0.5, 0.5, "no results yet", ha="center")
         for axes, (name, pictures) in zip(panels, images.items(), strict=False):
             axes.set_title(textwrap.fill(name, 34))
-            grid = mosaic(pictures)
+            grid = mosaic(pictures) if low < 0.0 else mosaic(pictures, scale=False)
             enlarged = grid.repeat(times := math.ceil(300 / max(grid.shape)), 0).repeat(times, 1)  # viewers may smooth
-            axes.imshow(enlarged, cmap="gray", vmin=-1, vmax=1, interpolation="none")
+            axes.imshow(enlarged, cmap="gray", vmin=low, vmax=1, interpolation="none")
         _save(figure, path)
-
-
-def mosaic(pictures: np.ndarray) -> np.ndarray:
-    """Pictures ``[filters, height, width]`` in a near-square grid, each scaled to [-1, 1] about 0; NaN between them."""
-    count, height, width = pictures.shape
-    n_columns = math.ceil(math.sqrt(count))
-    gap = max(1, width // 14)
-    grid = np.full((math.ceil(count / n_columns) * (height + gap) - gap, n_columns * (width + gap) - gap), np.nan)
-    for index, picture in enumerate(pictures):
-        top, left = (height + gap) * (index // n_columns), (width + gap) * (index % n_columns)
-        scaled = picture / max(np.abs(picture).max(), 1e-12)
-        grid[top : top + height, left : left + width] = scaled
-    return grid

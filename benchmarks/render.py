@@ -9,15 +9,14 @@ import csv as csv_format
 import io
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import illustrations
 from benchmarks.experiment import Experiment
-from benchmarks.filters import unpacked
 from benchmarks.results import read_results
-from benchmarks.summary import BINOMIAL, PARTS, STUDENT, Estimate, Summary, summary
+from benchmarks.summary import BINOMIAL, PARTS, SAMPLED, STUDENT, Estimate, Summary, summary
 
 
 def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
@@ -30,15 +29,16 @@ def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
     rows = summary(experiment, lines)
     if undeclared := {line["row"] for line in lines} - {row.name for row in experiment.rows}:
         print(f"{folder}: left out results of undeclared rows: {', '.join(sorted(undeclared))}", file=sys.stderr)
-    texts = {"md": markdown(experiment, scale, rows), "csv": csv(rows), "tex": latex(experiment, scale, rows)}
+    rows = [item for item in rows if item.results or scale in item.row.plans]
+    drawn = illustrations.draw(folder, f"{experiment.title} ({scale})", experiment, rows)
+    texts = {
+        "md": markdown(experiment, scale, rows, drawn),
+        "csv": csv(rows),
+        "tex": latex(experiment, scale, rows),
+    }
     for kind, text in texts.items():
         (folder / f"table.{kind}").write_text(text, encoding="utf-8", newline="\n")
-    title = f"{experiment.title} ({scale})"
-    curves = {item.row.title: [line["valid_curve"] for line in item.finite] for item in rows}
-    figures.validation_curves(folder / "validation_curves.svg", title, curves)
-    packed = {item.row.title: line["filters"] for item in rows for line in item.finite[::-1] if line["filters"]}
-    figures.filters(folder / "filters.svg", title, {name: unpacked(images) for name, images in packed.items()})
-    return [*(folder / f"table.{kind}" for kind in texts), folder / "validation_curves.svg", folder / "filters.svg"]
+    return [*(folder / f"table.{kind}" for kind in texts), *(folder / name for name in drawn)]
 
 
 # --- what the cells say ---
@@ -52,7 +52,7 @@ def number(value: float | None) -> str:
 
 
 def cell(found: Estimate) -> str:
-    """``mean ± half-width`` for a Student interval, ``error [low, high]`` for a binomial one."""
+    """``mean ± half-width`` for a Student interval, ``value [low, high]`` for the others."""
     if found.mean is None or found.low is None or found.high is None:
         return number(found.mean)
     if found.interval == STUDENT:
@@ -60,12 +60,18 @@ def cell(found: Estimate) -> str:
     return f"{number(found.mean)} [{number(found.low)}, {number(found.high)}]"
 
 
-def cells(item: Summary, failures: bool) -> list[str]:
-    """A row but for its title: three published errors, three of ours, the difference, seeds and, if asked, failures.
+def shown_parts(rows: Sequence[Summary]) -> list[str]:
+    """The parts for which anything was published, and the test part."""
+    return [part for part in PARTS if part == "test" or any(getattr(r.row.published, part) is not None for r in rows)]
+
+
+def cells(item: Summary, parts: Sequence[str], failures: bool) -> list[str]:
+    """A row but for its title: what was published of these parts, three of ours, the difference, seeds and, if asked,
+    failures.
 
     Training errors are near 0, where no interval of these is any good, so the mean stands alone.
     """
-    published = [number(getattr(item.row.published, part)) for part in PARTS]
+    published = [number(getattr(item.row.published, part)) for part in parts]
     ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), cell(item.estimate("test"))]
     if not item.finite:
         ours[-1] = "diverged" if item.failed else "not run"
@@ -82,33 +88,71 @@ def kinds(rows: Sequence[Summary]) -> set[str | None]:
 # --- the formats ---
 
 
-def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
-    """The table, what its figures mean, how they were made, and each row's hyperparameters."""
-    failures = any(item.failed for item in rows)
-    header = ["row", "published train", "valid", "test", "ours train", "valid", "test", "difference", "seeds"]
+def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary], drawn: Mapping[str, str]) -> str:
+    """The table, what its figures mean, how they were made, each row's hyperparameters, and the figures.
+
+    Args:
+        experiment: the declaration.
+        scale: a name in ``experiment.scales``.
+        rows: what the table says.
+        drawn: captions of the figures by file name.
+    """
+    failures, parts = any(item.failed for item in rows), shown_parts(rows)
+    first, *others = parts
+    header = ["row", f"published {first}", *others, "ours train", "valid", "test", "difference", "seeds"]
     table = [[*header, "failed"] if failures else header]
-    table += [[f"{item.row.title} (`{item.row.name}`)".replace("|", r"\|"), *cells(item, failures)] for item in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    table.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    table += [
+        [f"{item.row.title} (`{item.row.name}`)".replace("|", r"\|"), *cells(item, parts, failures)] for item in rows
+    ]
     text = [
         f"# {experiment.title}",
         "",
         f"{experiment.metric}; scale `{scale}`: {experiment.scales[scale].note.rstrip('.')}.",
         "",
     ]
-    for first, *rest in table:
-        text.append("| " + " | ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) + " |")
-    text += ["", *notes(experiment, rows)]
+    if levels := by_level(rows):
+        text += [f"Test {experiment.task.noun} by {experiment.level}:", "", *aligned(levels), ""]
+    text += [*aligned(table), "", *notes(experiment, rows)]
     if ran := [item for item in rows if item.results]:
         text += ["", "## How the runs were made", "", *provenance(ran)]
         text += ["", "## Hyperparameters", "", *map(hyperparameters, ran)]
-    text += ["", "## Figures", "", "![Validation error by epoch of fine-tuning](validation_curves.svg)"]
-    return "\n".join([*text, "", "![First-layer filters](filters.svg)", ""])
+    if drawn:
+        text += ["", "## Figures"]
+    for name, caption in drawn.items():
+        text += ["", f"![{caption}]({name})"]
+    return "\n".join([*text, ""])
+
+
+def by_level(rows: Sequence[Summary]) -> list[list[str]]:
+    """The rows of series, a line a series and a column a level; [] where there are none."""
+    cells_of = {(item.row.series, item.row.level): cell(item.estimate("test")) for item in rows if item.row.series}
+    levels = sorted({level for _, level in cells_of})
+    table = [["", *(f"{level:,.0f}" for level in levels)]]
+    for series in dict.fromkeys(series for series, _ in cells_of):
+        table.append([series, *(cells_of.get((series, level), "") for level in levels)])
+    return table if cells_of else []
+
+
+def aligned(table: list[list[str]]) -> list[str]:
+    """A Markdown table whose first line is its header, in columns; numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    header, *lines = table
+    ruled = [header, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], *lines]
+    return [
+        "| " + " | ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) + " |" for first, *rest in ruled
+    ]
 
 
 def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
     """What stands under the table."""
-    text = [f"- Published: {experiment.source}.", "- Difference: our test error less the published one."]
+    noun = experiment.task.noun
+    text = [f"- Published: {experiment.source}."] if experiment.source else []
+    text += [
+        f"- Published, `{item.row.name}`: {item.row.published.source.rstrip('.')}."
+        for item in rows
+        if item.row.published.source
+    ]
+    text.append(f"- Difference: our test {noun} less the published one.")
     if STUDENT in kinds(rows):
         text.append(
             "- `mean ± half-width`: the mean over seeds and its 95% interval (Student t over seeds); it covers the "
@@ -120,6 +164,11 @@ def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
         text.append(
             f"- `error [low, high]`: one seed and the 95% interval of its error on {counts} test images "
             "(binomial, Wilson); the spread over seeds is unknown."
+        )
+    if SAMPLED in kinds(rows):
+        text.append(
+            "- `value [low, high]`: one seed; low and high are three standard errors of its estimate apart from it (of "
+            "annealed importance sampling); the spread over seeds is unknown."
         )
     if any(item.failed for item in rows):
         text.append("- Failed: seeds that diverged (their numbers were no longer finite); no mean counts them.")
@@ -164,10 +213,11 @@ def duration(seconds: float) -> str:
 def hyperparameters(item: Summary) -> str:
     """One row's plan in one line, with how long it ran and what the grid chose."""
     line = item.results[-1]
-    facts = [f"hidden units {compact(line['n_hidden'])}"]
+    facts = [f"hidden units {compact(line['n_hidden'])}"] if line["n_hidden"] else []
     facts += [f"{name.replace('_', '-')} `{compact(value)}`" for name, value in fields(line["hyperparameters"])]
-    facts.append(f"epochs run {compact(line['epochs'])}")
-    if best := sorted({line["best_epoch"] for line in item.finite if line["best_epoch"] is not None}):
+    if any(line["epochs"]):
+        facts.append(f"epochs run {compact(line['epochs'])}")
+    if best := sorted({line["best_epoch"] for line in item.finite if line.get("best_epoch") is not None}):
         facts.append(f"best epoch {best[0]}" + (f" to {best[-1]}" if len(best) > 1 else ""))
     if line["selection"]:
         chosen = ", ".join(f"{path} = {value}" for path, value in line["selection"]["values"].items())
@@ -221,9 +271,14 @@ def escape(text: str) -> str:
 
 def latex(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
     r"""A booktabs tabular, to be ``\input`` where ``\usepackage{booktabs}`` is in the preamble."""
-    failures = any(item.failed for item in rows)
-    columns = ["", *PARTS, *PARTS, "diff.", "seeds", *(["failed"] if failures else [])]
-    marks = {STUDENT: "±: 95%, Student t over seeds", BINOMIAL: "[low, high]: 95%, binomial, of one seed"}
+    failures, parts = any(item.failed for item in rows), shown_parts(rows)
+    columns = ["", *parts, *PARTS, "diff.", "seeds", *(["failed"] if failures else [])]
+    ends = 1 + len(parts), 2 + len(parts), 4 + len(parts)
+    marks = {
+        STUDENT: "±: 95%, Student t over seeds",
+        BINOMIAL: "[low, high]: 95%, binomial, of one seed",
+        SAMPLED: "[low, high]: 3 standard errors of one seed's estimate",
+    }
     legend = escape("; ".join(text for kind, text in marks.items() if kind in kinds(rows)))
     comments = [experiment.title, f"{experiment.metric}; scale {scale}", f"Published: {experiment.source}"]
     lines = [
@@ -232,11 +287,14 @@ def latex(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
         r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
         rf"\begin{{tabular}}{{@{{}}p{{0.21\textwidth}}{'r' * (len(columns) - 1)}@{{}}}}",
         r"\toprule",
-        r" & \multicolumn{3}{c}{published} & \multicolumn{3}{c}{ours} \\",
-        r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}",
+        rf" & \multicolumn{{{len(parts)}}}{{c}}{{published}} & \multicolumn{{3}}{{c}}{{ours}} \\",
+        rf"\cmidrule(lr){{2-{ends[0]}}} \cmidrule(lr){{{ends[1]}-{ends[2]}}}",
         rf"{' & '.join(columns)} \\",
         r"\midrule",
-        *(rf"\raggedright {' & '.join(map(escape, [item.row.title, *cells(item, failures)]))} \\" for item in rows),
+        *(
+            rf"\raggedright {' & '.join(map(escape, [item.row.title, *cells(item, parts, failures)]))} \\"
+            for item in rows
+        ),
         r"\bottomrule",
         *([rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{{legend}}} \\"] if legend else []),
         r"\end{tabular}}",

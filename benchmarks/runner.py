@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import filters
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared, replaced
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
-from pretrain import population
+from benchmarks.stacks import Stacks
+from benchmarks.tasks import Context, Task, Trained
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.fit import Progress
-from pretrain.network import Network, evaluate
-from pretrain.report import Lines, Live, Report
-from pretrain.stack import Pretrained, fine_tune, pretrain
+from pretrain.report import Lines, Live
 
 PRECISION = "float32"
 """Of parameters, samples and matrix products (an accelerator's default would be lower)."""
@@ -43,12 +41,12 @@ class Choice:
 
     Attributes:
         values: the chosen value of each path of the grid.
-        valid_error: its validation error, in percent.
-        tried: every combination with its validation error (None where it diverged).
+        valid: its measure on the validation rows.
+        tried: every combination with that measure (None where it diverged).
     """
 
     values: dict[str, float]
-    valid_error: float
+    valid: float
     tried: list[dict[str, Any]]
 
 
@@ -75,7 +73,8 @@ def run(
         n_seeds: seeds ``0 .. n_seeds - 1`` of each.
         data: the splits.
         out: the folder of this scale's results.
-        grid: whether each row first chooses among its declared grid by validation error; else its declared ones stand.
+        grid: whether each row first chooses among its declared grid on the validation rows; else its declared ones
+            stand.
         wave: members trained side by side; default: all on an accelerator, one on a CPU, where they gain nothing.
         command: recorded beside each result.
         say: where messages go.
@@ -91,10 +90,11 @@ def run(
         _reporter(sys.stderr.isatty() if interactive is None else interactive) as report,
         jax.default_matmul_precision(PRECISION),
     ):
+        stacks = Stacks(out / "checkpoints")
         for row in rows:
             plan, choice = row.plans[scale], None
             if grid and plan.grid:
-                choice = _chosen(experiment, row, scale, data, out, report, say)
+                choice = _chosen(experiment, row, scale, data, out, stacks, report, say)
                 for path, value in choice.values.items():
                     plan = replaced(plan, path, value)
             plan = dataclasses.replace(plan, grid={})
@@ -109,31 +109,16 @@ def run(
                 seeds = todo[first : first + wave]
                 report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                 checkpoints = Checkpoints(out / "checkpoints" / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
-                pretrained, tuned = train(plan, data, seeds, checkpoints, report)
-                lines = _lines(experiment, row, scale, plan, name, choice, seeds, pretrained, tuned, data, command)
+                trained = experiment.task.train(plan, data, seeds, Context(stacks, checkpoints, report))
+                lines = _lines(experiment, row, scale, plan, name, choice, seeds, trained, data, command)
                 store(results, lines)
                 checkpoints.clear()
                 for line in lines:
-                    say(f"{row.name} seed {line['seed']}: {_outcome(line)}")
+                    say(f"{row.name} seed {line['seed']}: {_outcome(experiment, line)}")
+        stacks.clear()
     with contextlib.suppress(OSError):
         (out / "checkpoints").rmdir()  # when empty: nothing is left to resume
     return results
-
-
-def train(
-    plan: Plan, data: Splits, seeds: Sequence[int], checkpoints: Checkpoints | None, report: Report | None
-) -> tuple[Pretrained | None, Progress]:
-    """Pretrains and fine-tunes one population by a plan."""
-    pretrained = None
-    if plan.pretraining:
-        pretrained = pretrain(
-            plan.pretraining, data.train, valid=data.valid, seeds=seeds, checkpoints=checkpoints, report=report
-        )
-    layers = pretrained.layers if pretrained else ()
-    tuned = fine_tune(
-        layers, plan.fine_tuning, data.train, valid=data.valid, seeds=seeds, checkpoints=checkpoints, report=report
-    )
-    return pretrained, tuned
 
 
 def combinations(plan: Plan) -> list[dict[str, float]]:
@@ -141,8 +126,8 @@ def combinations(plan: Plan) -> list[dict[str, float]]:
     return [dict(zip(plan.grid, values, strict=True)) for values in itertools.product(*plan.grid.values())]
 
 
-def select(plan: Plan, data: Splits, checkpoints: Checkpoints | None, report: Report | None, wave: int) -> Choice:
-    """Trains every combination of the grid, as populations, and chooses by the least validation error."""
+def select(task: Task, plan: Plan, data: Splits, folder: Path, context: Context, wave: int) -> Choice:
+    """Trains every combination of the grid, as populations, and chooses the best on the validation rows."""
     tried: list[dict[str, Any]] = []
     tries = combinations(plan)
     for first in range(0, len(tries), wave):
@@ -150,20 +135,26 @@ def select(plan: Plan, data: Splits, checkpoints: Checkpoints | None, report: Re
         member_plan = plan
         for path in plan.grid:
             member_plan = replaced(member_plan, path, np.array([values[path] for values in some], np.float32))
-        part = (
-            None if checkpoints is None else Checkpoints(checkpoints.folder / f"{first}-of-{wave}", checkpoints.every)
-        )
-        _, tuned = train(member_plan, data, [SELECTION_SEED] * len(some), part, report)
-        errors = _valid_errors(tuned)
-        tried += [{**v, "valid_error": float(e) if np.isfinite(e) else None} for v, e in zip(some, errors, strict=True)]
-    ranked = sorted((t for t in tried if t["valid_error"] is not None), key=lambda t: t["valid_error"])
+        member_plan = dataclasses.replace(member_plan, grid={})
+        part = context._replace(checkpoints=Checkpoints(folder / f"{first}-of-{wave}"))
+        trained = task.train(member_plan, data, [SELECTION_SEED] * len(some), part)
+        scores = task.score(member_plan, trained, data)
+        tried += [{**v, "valid": float(s) if np.isfinite(s) else None} for v, s in zip(some, scores, strict=True)]
+    ranked = sorted((t for t in tried if t["valid"] is not None), key=lambda t: t["valid"])
     if not ranked:
         raise RuntimeError(f"every combination of the grid diverged: {tries}")
-    return Choice({path: ranked[0][path] for path in plan.grid}, ranked[0]["valid_error"], tried)
+    return Choice({path: ranked[0][path] for path in plan.grid}, ranked[0]["valid"], tried)
 
 
 def _chosen(
-    experiment: Experiment, row: Row, scale: str, data: Splits, out: Path, report: Any, say: Callable[[str], None]
+    experiment: Experiment,
+    row: Row,
+    scale: str,
+    data: Splits,
+    out: Path,
+    stacks: Stacks,
+    report: Any,
+    say: Callable[[str], None],
 ) -> Choice:
     """The choice of an earlier search of the same declaration, from ``selection.jsonl``, or a new one."""
     plan = searched = row.plans[scale]
@@ -172,20 +163,15 @@ def _chosen(
     name, path = declaration_hash(experiment, row, scale, searched), out / "selection.jsonl"
     for line in done_here(path):
         if line["row"] == row.name and line["declaration"] == name:
-            return Choice(line["values"], line["valid_error"], line["tried"])
+            return Choice(line["values"], line["valid"], line["tried"])
     wave = 1 if jax.default_backend() == "cpu" else len(combinations(plan))
     report.label = f"{row.name} grid of {len(combinations(plan))}"
-    checkpoints = Checkpoints(out / "checkpoints" / f"{row.name}-{name}-grid")
-    choice = select(plan, data, checkpoints, report, wave)
+    folder = out / "checkpoints" / f"{row.name}-{name}-grid"
+    choice = select(experiment.task, plan, data, folder, Context(stacks, None, report), wave)
     store(path, [{"row": row.name, "declaration": name} | dataclasses.asdict(choice)])
-    checkpoints.clear()
-    say(f"{row.name}: chose {choice.values} at {choice.valid_error:.2f}% validation error among {len(choice.tried)}")
+    Checkpoints(folder).clear()
+    say(f"{row.name}: chose {choice.values} at {choice.valid:.2f} on validation among {len(choice.tried)}")
     return choice
-
-
-def _valid_errors(tuned: Progress) -> np.ndarray:
-    best = tuned.history["valid/error"][-1] if tuned.best is None else np.asarray(tuned.best.score)
-    return np.where(tuned.finite, best, np.inf)
 
 
 def _lines(
@@ -195,59 +181,42 @@ def _lines(
     plan: Plan,
     name: str,
     choice: Choice | None,
-    seeds: Sequence[int],
-    pretrained: Pretrained | None,
-    tuned: Progress,
+    seeds: list[int],
+    trained: Trained,
     data: Splits,
     command: str,
 ) -> list[dict[str, Any]]:
     """One result a seed."""
-    stages = [*(pretrained.progress if pretrained else ()), tuned]
-    names = [f"layer {i + 1}/{len(stages) - 1}" for i in range(len(stages) - 1)] + ["fine-tuning"]
-    networks: Network = tuned.params
     shape = experiment.image_shape[experiment.scales[scale].data]
-    first_layer = (pretrained.layers[0] if pretrained else networks.layers[0]).weights  # type: ignore[union-attr]
-    lines = []
-    for index, seed in enumerate(seeds):
-        finite = bool(tuned.finite[index])
-        network = population.member(networks, index)
-        lines.append(
-            {
-                "experiment": experiment.name,
-                "row": row.name,
-                "scale": scale,
-                "seed": seed,
-                "hyperparameters": declared(plan),
-                "n_hidden": [layer.weights.shape[-1] for layer in networks.layers[:-1]],
-                "epochs": [stage.epoch for stage in stages],
-                "best_epoch": None if tuned.best is None else int(tuned.best.epoch[index]),
-                "train_error": evaluate(network, data.train) if finite else None,
-                "valid_error": evaluate(network, data.valid) if finite else None,
-                "test_error": evaluate(network, data.test) if finite else None,
-                "test_rows": len(data.test.x),
-                "seconds": {n: round(stage.seconds / len(seeds), 2) for n, stage in zip(names, stages, strict=True)},
-                "members": len(seeds),
-                "peak_memory_mb": round(peak_memory() / 2**20),
-                "device": device(),
-                "precision": PRECISION,
-                "versions": versions(),
-                "commit": commit(),
-                "declaration": name,
-                "selection": None if choice is None else {"values": choice.values, "valid_error": choice.valid_error},
-                "finite": finite,
-                "valid_curve": [round(float(error), 4) for error in tuned.history["valid/error"][:, index]],
-                "filters": filters.pack(np.asarray(first_layer[index]), shape) if seed == 0 and finite else None,
-                "command": command,
-            }
-        )
-    return lines
+    began = time.perf_counter()
+    measured = experiment.task.results(plan, trained, data, seeds, shape)
+    seconds = trained.seconds | {"measuring": time.perf_counter() - began}
+    common = {
+        "epochs": [stage.epoch for stage in trained.stages.values()],
+        "seconds": {stage: round(spent / len(seeds), 2) for stage, spent in seconds.items()},
+        "members": len(seeds),
+        "peak_memory_mb": round(peak_memory() / 2**20),
+        "device": device(),
+        "precision": PRECISION,
+        "versions": versions(),
+        "commit": commit(),
+        "declaration": name,
+        "selection": None if choice is None else {"values": choice.values, "valid": choice.valid},
+        "command": command,
+    }
+    start = {"experiment": experiment.name, "row": row.name, "scale": scale}
+    hyperparameters = {"hyperparameters": declared(plan)}
+    return [
+        start | {"seed": seed} | hyperparameters | line | common for seed, line in zip(seeds, measured, strict=True)
+    ]
 
 
-def _outcome(line: dict[str, Any]) -> str:
+def _outcome(experiment: Experiment, line: dict[str, Any]) -> str:
     if not line["finite"]:
         return "diverged"
-    errors = ", ".join(f"{part} {line[f'{part}_error']:.2f}%" for part in ("train", "valid", "test"))
-    return f"{errors} in {sum(line['seconds'].values()):.0f} s"
+    values = {part: line.get(f"{part}_{experiment.task.measure}") for part in ("train", "valid", "test")}
+    shown = ", ".join(f"{part} {value:.2f}" for part, value in values.items() if value is not None)
+    return f"{experiment.task.noun}: {shown}, in {sum(line['seconds'].values()):.0f} s"
 
 
 @contextlib.contextmanager

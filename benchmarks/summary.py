@@ -1,12 +1,13 @@
 """What a table says of each row: means over seeds, their intervals, the difference from what was published.
 
-An interval holds with 95% confidence and is one of two kinds. With ``n >= 2`` seeds it is Student's, for the mean over
-seeds,
+With ``n >= 2`` seeds the interval is Student's, at 95% confidence, for the mean over seeds,
 
     mean ± t(0.975, n - 1) * s / sqrt(n),
 
-with ``s`` the sample standard deviation. One seed says nothing of the spread over seeds; its test error then has the
-binomial interval of ``p = wrong / images`` (Wilson, JASA 22:209-212, 1927), which holds for that network alone.
+with ``s`` the sample standard deviation. One seed says nothing of the spread over seeds. Its test *error* then has the
+binomial interval of ``p = wrong / images`` (Wilson, JASA 22:209-212, 1927), which holds for that network alone; and a
+measure that is itself an estimate (a log-probability by annealed importance sampling) has the interval that was stored
+beside it, of three standard errors.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from benchmarks.experiment import Experiment, Row
 
 PARTS = ("train", "valid", "test")
 CONFIDENCE = 0.95
-STUDENT, BINOMIAL = "student-t", "binomial"
+STUDENT, BINOMIAL, SAMPLED = "student-t", "binomial", "3 standard errors"
 
 
 class Estimate(NamedTuple):
-    """An error in percent and the ends of its interval, which is `STUDENT` or `BINOMIAL`; None where there is none."""
+    """A measure and the ends of its interval, which is one of the kinds above; None where there is none."""
 
     mean: float | None = None
     low: float | None = None
@@ -43,11 +44,13 @@ class Summary:
         row: its declaration.
         results: its lines of the declaration that was run last, by seed, diverged ones among them.
         left_out: how many lines of earlier declarations there are.
+        measure: what is measured: the lines hold it as ``<part>_<measure>``.
     """
 
     row: Row
     results: tuple[dict[str, Any], ...]
     left_out: int = 0
+    measure: str = "error"
 
     @property
     def finite(self) -> list[dict[str, Any]]:
@@ -65,16 +68,23 @@ class Summary:
         return sum(sum(line["seconds"].values()) for line in self.results)
 
     def estimate(self, part: str) -> Estimate:
-        """The error on the ``"train"``, ``"valid"`` or ``"test"`` part over the finite seeds."""
-        errors = [line[f"{part}_error"] for line in self.finite]
-        if len(errors) >= 2:
-            return student(errors)
-        images = self.finite[0].get("test_rows") if part == "test" and errors else None
-        return wilson(errors[0], images) if images else Estimate(*errors)
+        """The measure on the ``"train"``, ``"valid"`` or ``"test"`` part over the finite seeds."""
+        name = f"{part}_{self.measure}"
+        values = [line[name] for line in self.finite if line.get(name) is not None]
+        if len(values) >= 2:
+            return student(values)
+        if not values:
+            return Estimate()
+        (line,) = [line for line in self.finite if line.get(name) is not None]
+        if f"{name}_interval" in line:
+            low, high = line[f"{name}_interval"]
+            return Estimate(values[0], low, high, SAMPLED)
+        images = line.get("test_rows") if part == "test" and self.measure == "error" else None
+        return wilson(values[0], images) if images else Estimate(*values)
 
     @property
     def difference(self) -> float | None:
-        """Our test error less the published one, in percent."""
+        """Ours on the test rows less what was published."""
         ours, published = self.estimate("test").mean, self.row.published.test
         return None if ours is None or published is None else ours - published
 
@@ -99,5 +109,6 @@ def summary(experiment: Experiment, lines: Iterable[dict[str, Any]]) -> list[Sum
         own = [line for line in lines if line["row"] == row.name]
         last = [line for line in own if line["declaration"] == own[-1]["declaration"]]
         seeds = {line["seed"]: line for line in last}
-        summaries.append(Summary(row, tuple(seeds[seed] for seed in sorted(seeds)), len(own) - len(last)))
+        results = tuple(seeds[seed] for seed in sorted(seeds))
+        summaries.append(Summary(row, results, len(own) - len(last), experiment.task.measure))
     return summaries

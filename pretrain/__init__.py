@@ -1,33 +1,62 @@
 """Greedy layer-wise pretraining in JAX: train a layer, stack it, fine-tune."""
 
-from pretrain import data
+from pretrain import data, generative
 from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
 from pretrain.fit import Progress, run
-from pretrain.layers import Dense
+from pretrain.generative import DBN, UpDown, annealed_importance_sampling, log_partition
+from pretrain.layers import Dense, KernelMap, Rescaling
 from pretrain.learners.autoencoder import Autoencoder
 from pretrain.learners.classifier import Classifier, SupervisedGreedy
 from pretrain.learners.deep_autoencoder import DeepAutoencoder
+from pretrain.learners.embedding import Embedding
+from pretrain.learners.kernel_pca import KernelPCA
 from pretrain.learners.logistic_autoregression import LogisticAutoregression
-from pretrain.learners.rbm import BernoulliRBM
+from pretrain.learners.partially_supervised import PartiallySupervised
+from pretrain.learners.pca import PCA
+from pretrain.learners.rbm import RBM, BernoulliRBM, GaussianRBM, SparsityTarget
+from pretrain.learners.sesm import SESM
+from pretrain.learners.slow_features import SlowFeatures
+from pretrain.learners.standardise import Standardise
 from pretrain.network import Network, Unrolled, encode, evaluate, load, predict, reconstruct, save, to_nnx
-from pretrain.optim import Constant, Inverse, Linear, Momentum, Sgd
+from pretrain.optim import Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd
+from pretrain.penalties import L1, Contractive, KLSparsity, NoPenalty
 from pretrain.population import member
+from pretrain.samplers import CD, PCD, FastPCD, ParallelTempering
 from pretrain.stack import Pretrained, fine_tune, pretrain, unroll
 from pretrain.stage import Stage
 from pretrain.types import Batch, Layer, Learner, Solver
+from pretrain.units import BernoulliUnits, GaussianUnits, RectifiedUnits, SoftmaxUnits
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CD",
+    "DBN",
+    "L1",
+    "PCA",
+    "PCD",
+    "RBM",
+    "SESM",
+    "Adagrad",
+    "Adam",
     "Autoencoder",
     "Batch",
     "BernoulliRBM",
+    "BernoulliUnits",
     "Classifier",
     "Constant",
+    "Contractive",
     "DeepAutoencoder",
     "Dense",
+    "Embedding",
+    "FastPCD",
     "Gaussian",
+    "GaussianRBM",
+    "GaussianUnits",
     "Inverse",
+    "KLSparsity",
+    "KernelMap",
+    "KernelPCA",
     "Layer",
     "Learner",
     "Linear",
@@ -36,19 +65,32 @@ __all__ = [
     "Momentum",
     "Network",
     "NoCorruption",
+    "NoPenalty",
+    "ParallelTempering",
+    "PartiallySupervised",
     "Pretrained",
     "Progress",
+    "RectifiedUnits",
+    "Rescaling",
     "SaltPepper",
     "Sgd",
+    "SlowFeatures",
+    "SoftmaxUnits",
     "Solver",
+    "SparsityTarget",
     "Stage",
+    "Standardise",
     "SupervisedGreedy",
     "Unrolled",
+    "UpDown",
+    "annealed_importance_sampling",
     "data",
     "encode",
     "evaluate",
     "fine_tune",
+    "generative",
     "load",
+    "log_partition",
     "member",
     "predict",
     "pretrain",

@@ -8,19 +8,23 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pretrain.types import Batch, Learner
+from pretrain.types import UNLABELLED, Batch, Inputs, Learner, Solver
+
+MEAN_BOUND, VARIANCE_BOUNDS = 0.1, (0.5, 2.0)
+"""Standardised data: no feature's mean may be farther from 0; their mean variance must lie between these."""
 
 
-def check_examples(x: Any, name: str = "x", *, unit: bool = False) -> None:
+def check_examples(x: Any, name: str = "x", *, inputs: Inputs = "real") -> None:
     """Checks a matrix of examples.
 
     Args:
         x: ``[rows, features]``, or ``[members, rows, features]``.
         name: what to call it in the message.
-        unit: whether values must lie in [0, 1].
+        inputs: which values it may hold.
 
     Raises:
-        ValueError: wrong rank, no rows or features, a dtype other than float32, NaN or infinity, or out of [0, 1].
+        ValueError: wrong rank, no rows or features, a dtype other than float32, NaN or infinity, out of [0, 1], or not
+            standardised.
     """
     if x.ndim not in (2, 3):
         raise ValueError(
@@ -42,31 +46,80 @@ def check_examples(x: Any, name: str = "x", *, unit: bool = False) -> None:
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(jnp.sum(~jnp.isfinite(x)))
         raise ValueError(f"{name} has {bad} values that are NaN or infinite: remove or impute them")
-    if unit and (low < 0.0 or high > 1.0):
+    if inputs == "standardised":
+        _check_standardised(x, name)
+    if inputs == "unit" and (low < 0.0 or high > 1.0):
         value, bound = (high, "max") if high > 1.0 else (low, "min")
         fix = "divide by 255" if 1.0 < high <= 255.0 and low >= 0.0 else "rescale each feature to [0, 1]"
         raise ValueError(
             f"{name} must lie in [0, 1] for Bernoulli units and cross-entropy reconstructions; got {bound} {value}: "
-            f"{fix}, or use a squared-error autoencoder"
+            f"{fix}, or use Gaussian visible units or a squared-error autoencoder"
         )
 
 
-def check_labels(y: Any, rows: int, n_classes: int, name: str = "y") -> None:
-    """Checks labels ``[rows]``, integers in ``0 .. n_classes - 1``.
+def _check_standardised(x: Any, name: str) -> None:
+    mean, variance = jnp.abs(x.mean(axis=-2)).max(), x.var(axis=-2).mean()
+    low, high = VARIANCE_BOUNDS
+    if mean > MEAN_BOUND or not low <= variance <= high:
+        raise ValueError(
+            f"{name} must be standardised for Gaussian units: features of mean 0 and, on average, variance 1; got a "
+            f"feature of mean {float(mean):.3g} from 0 and an average variance of {float(variance):.3g}: subtract each "
+            "feature's mean and divide by its standard deviation, or put a Standardise() stage below"
+        )
+
+
+def check_labels(y: Any, rows: int, n_classes: int, name: str = "y", *, some: bool = False) -> None:
+    """Checks labels ``[rows]`` (or ``[members, rows]``), integers in ``0 .. n_classes - 1``.
+
+    Args:
+        y: the labels.
+        rows: how many there must be.
+        n_classes: how many classes there are.
+        name: what to call them in the message.
+        some: whether a row may be without one (`UNLABELLED`).
 
     Raises:
         ValueError: absent, wrong length, not integers, or out of range.
     """
     if y is None:
         raise ValueError(f"{name} is missing: a supervised objective needs Batch(x, y) with integer labels")
-    if y.shape != (rows,):
+    if y.shape[-1:] != (rows,) or y.ndim > 2:
         raise ValueError(f"{name} must have shape ({rows},), one label a row; got {tuple(y.shape)}")
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers; got {y.dtype}: convert with y.astype('int32')")
     low, high = int(jnp.min(y)), int(jnp.max(y))
-    if low < 0 or high >= n_classes:
-        value = low if low < 0 else high
-        raise ValueError(f"{name} must lie in 0..{n_classes - 1}; got {value}: recode the labels or raise n_classes")
+    if low < (UNLABELLED if some else 0) or high >= n_classes:
+        value = high if high >= n_classes else low
+        unlabelled = f" ({UNLABELLED} where there is none)" if some else ""
+        raise ValueError(
+            f"{name} must lie in 0..{n_classes - 1}{unlabelled}; got {value}: recode the labels or raise n_classes"
+        )
+
+
+def check_pairs(pair: Any, x: Any, name: str = "pair") -> None:
+    """Checks the partners of the rows of ``x``: features of the same shape, or candidates by row number.
+
+    Raises:
+        ValueError: absent, of another shape, not finite, or not numbers of rows.
+    """
+    if pair is None:
+        raise ValueError(
+            f"{name} is missing: an objective on pairs needs Batch(x, pair=...), as pretrain.data.with_neighbours, "
+            "with_frames or sequence give it"
+        )
+    if jnp.issubdtype(pair.dtype, jnp.integer):
+        rows = x.shape[-2]
+        if pair.ndim != 2 or pair.shape[0] != rows or pair.shape[1] == 0:
+            raise ValueError(f"{name} of row numbers must have shape ({rows}, candidates); got {tuple(pair.shape)}")
+        low, high = int(jnp.min(pair)), int(jnp.max(pair))
+        if low < 0 or high >= rows:
+            raise ValueError(f"{name} must hold row numbers in 0..{rows - 1}; got {low if low < 0 else high}")
+        return
+    if pair.shape != x.shape:
+        raise ValueError(
+            f"{name} must have the shape {tuple(x.shape)} of x, or be row numbers; got {tuple(pair.shape)}"
+        )
+    check_examples(pair, name)
 
 
 def check_batch(batch: Any, name: str) -> None:
@@ -103,6 +156,37 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1; got {size!r}")
 
 
+def check_data(
+    learner: Learner | Solver, train: Batch, monitors: Mapping[str, Batch], *, values: bool = True, own: bool = True
+) -> None:
+    """Checks that the data suits a learner or solver.
+
+    Args:
+        learner: the objective.
+        train: the training rows.
+        monitors: the other batches, by name.
+        values: whether ``x`` is there to be looked at; False where only its shape is known yet.
+        own: whether the learner sees ``x`` itself, so that its range matters.
+
+    Raises:
+        ValueError: the message gives the value and the fix.
+    """
+    inputs = learner.inputs if own else "real"
+    for name, batch in {"train": train, **monitors}.items():
+        if values:  # other parts are standardised by the training rows' statistics, so by their own only nearly
+            strict = inputs != "standardised" or name == "train"
+            check_examples(batch.x, f"{name}.x", inputs=inputs if strict else "real")
+        if batch.x.shape[-1] != train.x.shape[-1]:
+            raise ValueError(
+                f"{name}.x has {batch.x.shape[-1]} features but train.x has {train.x.shape[-1]}: they must agree"
+            )
+        if "labels" in learner.needs or "some labels" in learner.needs:
+            n_classes, some = learner.n_classes, "some labels" in learner.needs  # type: ignore[attr-defined]
+            check_labels(batch.y, batch.x.shape[-2], n_classes, f"{name}.y", some=some)
+        if "pairs" in learner.needs and (values or batch.pair is None):
+            check_pairs(batch.pair, batch.x, f"{name}.pair")
+
+
 def check_run(
     learner: Learner,
     train: Batch,
@@ -113,9 +197,9 @@ def check_run(
     chunk: int,
     patience: int | None,
     values: bool = True,
-    unit: bool = True,
+    own: bool = True,
 ) -> None:
-    """Checks a whole run before anything is compiled.
+    """Checks a whole run before anything is compiled; the data as `check_data` does.
 
     Args:
         learner: the objective.
@@ -125,8 +209,8 @@ def check_run(
         batch_size: likewise.
         chunk: likewise.
         patience: likewise.
-        values: whether ``x`` is there to be looked at; False where only its shape is known yet.
-        unit: whether the learner sees ``x`` itself, so that its range matters.
+        values: see `check_data`.
+        own: likewise.
 
     Raises:
         ValueError: the message gives the value and the fix.
@@ -134,15 +218,7 @@ def check_run(
     check_sizes(epochs=epochs, batch_size=batch_size, chunk=chunk)
     if patience is not None and (not isinstance(patience, int | np.integer) or patience < 0):
         raise ValueError(f"patience must be None or a whole number of epochs, 0 or more; got {patience!r}")
-    for name, batch in {"train": train, **monitors}.items():
-        if values:
-            check_examples(batch.x, f"{name}.x", unit=unit and learner.unit_inputs)
-        if batch.x.shape[-1] != train.x.shape[-1]:
-            raise ValueError(
-                f"{name}.x has {batch.x.shape[-1]} features but train.x has {train.x.shape[-1]}: they must agree"
-            )
-        if learner.needs_labels:
-            check_labels(batch.y, batch.x.shape[-2], learner.n_classes, f"{name}.y")  # type: ignore[attr-defined]
+    check_data(learner, train, monitors, values=values, own=own)
     if batch_size > train.x.shape[-2]:
         raise ValueError(
             f"batch_size {batch_size} is larger than the {train.x.shape[-2]} training rows: "

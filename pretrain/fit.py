@@ -20,13 +20,14 @@ import optax
 from jax import Array
 
 from pretrain import early_stopping, population
-from pretrain.checks import check_batch, check_run
+from pretrain.checks import check_batch, check_data, check_run
+from pretrain.diagnostics import diagnose
 from pretrain.early_stopping import Best
 from pretrain.layers import through
 from pretrain.optim import Recipe
-from pretrain.types import Batch, Layer, Learner
+from pretrain.types import Batch, Layer, Learner, Solver
 
-INIT, ORDER, STEP, MONITOR = range(4)
+INIT, ORDER, STEP, MONITOR, PAIR = range(5)
 """The purposes for which a key is derived."""
 
 INIT_ROWS = 10_000
@@ -90,6 +91,32 @@ def _rows(batch: Batch, rows: Any) -> Batch:
     return jax.tree.map(lambda leaf: leaf[rows], batch)
 
 
+def _by_number(batch: Batch) -> bool:
+    """Whether a batch's pairs are candidates' row numbers."""
+    return batch.pair is not None and jnp.issubdtype(batch.pair.dtype, jnp.integer)
+
+
+def _drawn(train: Batch, rows: Batch, key: Array) -> Batch:
+    """Of each row one candidate, by chance: pairs by row number become features."""
+    if not _by_number(rows):
+        return rows
+    n_rows, n_candidates = rows.pair.shape  # type: ignore[union-attr]
+    column = jax.random.randint(key, (n_rows,), 0, n_candidates)
+    return rows._replace(pair=train.x[rows.pair[jnp.arange(n_rows), column]])  # type: ignore[index]
+
+
+def paired(batch: Batch, stop: int | None = None, step: int = 1) -> Batch:
+    """Every ``step``-th of the first ``stop`` rows, each with its first candidate where pairs are row numbers: no
+    draw. ``x`` may have a member axis.
+    """
+    some = slice(None, stop, step)
+    y = None if batch.y is None else batch.y[..., some]
+    if _by_number(batch):
+        first = batch.pair[some, 0]  # type: ignore[index]
+        return Batch(batch.x[..., some, :], y, batch.x[..., first, :])
+    return Batch(batch.x[..., some, :], y, None if batch.pair is None else batch.pair[..., some, :])
+
+
 def start(
     learner: Learner,
     optimizer: Recipe,
@@ -102,7 +129,7 @@ def start(
 ) -> Fit:
     """One member's run before its first update; ``params`` replaces the learner's initial ones (fine-tuning)."""
     n_rows = train.x.shape[0]
-    sample = through(lower, _rows(train, slice(None, None, -(-n_rows // INIT_ROWS))))
+    sample = through(lower, paired(train, step=-(-n_rows // INIT_ROWS)))
     initial, state = learner.init(jax.random.fold_in(key, INIT), sample)
     params = initial if params is None else params
     opt_state = optimizer.build(n_rows // batch_size).init(params)
@@ -121,10 +148,10 @@ def epoch(
     transform = optimizer.build(steps)
     order_key = jax.random.fold_in(jax.random.fold_in(fit.key, ORDER), fit.step // steps)
     order = jax.random.permutation(order_key, n_rows)[: steps * batch_size].reshape(steps, batch_size)
-    step_key = jax.random.fold_in(fit.key, STEP)
+    step_key, pair_key = jax.random.fold_in(fit.key, STEP), jax.random.fold_in(fit.key, PAIR)
 
     def update(fit: Fit, rows: Array) -> tuple[Fit, dict[str, Array]]:
-        batch = through(lower, _rows(train, rows))
+        batch = through(lower, _drawn(train, _rows(train, rows), jax.random.fold_in(pair_key, fit.step)))
         key = jax.random.fold_in(step_key, fit.step)
         grads, state, metrics = learner.gradient(fit.params, fit.state, batch, key)
         updates, opt_state = transform.update(grads, fit.opt_state, fit.params)
@@ -134,7 +161,7 @@ def epoch(
     return fit, jax.tree.map(jnp.mean, metrics)
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "chunk"), donate_argnames=("fits", "best"))
+@functools.partial(jax.jit, static_argnames=("batch_size", "chunk", "probe"), donate_argnames=("fits", "best"))
 def _chunk(
     learner: Learner,
     optimizer: Recipe,
@@ -149,6 +176,7 @@ def _chunk(
     *,
     batch_size: int,
     chunk: int,
+    probe: bool,
 ) -> tuple[Fit, Best | None, Array, dict[str, Array]]:
     """``chunk`` epochs of the whole population, and how many are then done.
 
@@ -164,6 +192,9 @@ def _chunk(
             seen |= {f"{name}/{measure}": value for measure, value in measures.items()}
             if name == "valid":
                 seen["score"] = next(iter(measures.values()))
+        if probe:
+            batch = through(lower, paired(train, batch_size))
+            seen |= diagnose(learner, optimizer.build(train.x.shape[0] // batch_size), fit, batch, key)
         return fit, metrics | seen
 
     axes = (0, 0, 0, 0, population.axes(train), {name: population.axes(batch) for name, batch in monitors.items()})
@@ -208,6 +239,7 @@ def run(
     monitors: Mapping[str, Batch] | None = None,
     patience: int | None = None,
     chunk: int = 1,
+    probe: bool = False,
     resume: Progress | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
 ) -> Progress:
@@ -227,6 +259,8 @@ def run(
         patience: None keeps the last parameters. A number keeps, a member at a time, those with the lowest first
             measure on the monitor ``valid``, and stops a member once more than so many epochs brought no better one.
         chunk: epochs a compiled call; it changes no bit of the result.
+        probe: whether the history also tells, after every epoch, how large an update is beside the weights and how
+            many units are dead or saturated (`pretrain.diagnostics`), on the first ``batch_size`` training rows.
         resume: a `Progress` of the same run to go on from. Its arrays are consumed.
         on_chunk: called after every chunk, before the next consumes the arrays it is shown.
 
@@ -242,8 +276,9 @@ def run(
     lower, train = tuple(lower), jax.tree.map(jnp.asarray, train)
     monitors = {name: jax.tree.map(jnp.asarray, batch) for name, batch in monitors.items()}
     check_run(
-        learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, unit=not lower
+        learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, own=not lower
     )
+    monitors = {name: paired(batch) for name, batch in monitors.items()}
 
     began = time.perf_counter()
     progress = resume or begin(
@@ -267,6 +302,7 @@ def run(
             limit,
             batch_size=batch_size,
             chunk=chunk,
+            probe=probe,
         )
         done = int(reached)
         new = {name: np.asarray(values)[: done - progress.epoch] for name, values in seen.items()}
@@ -303,3 +339,29 @@ def _begin(learner: Any, optimizer: Any, train: Batch, keys: Array, lower: Any, 
     one = functools.partial(start, batch_size=batch_size)
     axes = (0, 0, population.axes(train), 0, 0, 0)
     return jax.vmap(one, in_axes=axes)(learner, optimizer, train, keys, lower, params)
+
+
+def solve(solver: Solver, train: Batch, keys: Array) -> Progress:
+    """A population of solutions in closed form: a run of no epochs.
+
+    Args:
+        solver: what is solved. Any numeric leaf may hold one value a member.
+        train: the training rows, as in `run`.
+        keys: ``[members]`` random keys.
+    """
+    began = time.perf_counter()
+    check_data(solver, train, {})
+    train = jax.tree.map(jnp.asarray, train)
+    params = jax.block_until_ready(solutions(population.broadcast(solver, keys.shape[0]), train, keys))
+    fits = Fit(params, (), (), keys, jnp.zeros(keys.shape, jnp.int32))
+    return Progress(0, fits, None, {}, time.perf_counter() - began)
+
+
+@jax.jit
+def solutions(solver: Any, train: Batch, keys: Array) -> Any:
+    """Each member's parameters; every leaf of ``solver`` has a member axis."""
+
+    def one(solver: Solver, train: Batch, key: Array) -> Any:
+        return solver.solve(jax.random.fold_in(key, INIT), paired(train))
+
+    return population.over_members(one, (0, population.axes(train), 0), keys.shape[0])(solver, train, keys)

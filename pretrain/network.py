@@ -1,7 +1,8 @@
 """Trained networks: what a stack becomes, and how it is used, saved, checked and handed on.
 
-A saved network is one ``.npz`` file: a JSON header that names the format and each layer, and the arrays. It is read
-without pickle, and everything in it is checked before it is believed.
+A saved network is one ``.npz`` file: a JSON header that names the format and of each layer its kind and choices, and
+the arrays. It is read without pickle, and everything in it is checked, against what the kind of layer declares
+(`pretrain.layers.KINDS`), before it is believed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from flax import nnx, struct
 from jax import Array
 
 from pretrain.checks import check_examples, check_labels
-from pretrain.layers import ACTIVATIONS, Dense, compose
+from pretrain.layers import ACTIVATIONS, KINDS, Dense, compose
 from pretrain.types import Batch
 
 FORMAT, VERSION = "pretrain-network", 1
@@ -35,11 +36,11 @@ class Network:
     """Layers applied from the bottom up.
 
     Attributes:
-        layers: `pretrain.layers.Dense` layers.
+        layers: of any kind in `pretrain.layers.KINDS`.
         head: whether the last layer gives a classifier's logits, rather than a code.
     """
 
-    layers: tuple[Dense, ...]
+    layers: tuple[Any, ...]
     head: bool = struct.field(pytree_node=False, default=False)
 
     def __call__(self, x: Array) -> Array:
@@ -55,8 +56,8 @@ class Unrolled:
         decoder: layers from the code to the reconstruction.
     """
 
-    encoder: tuple[Dense, ...]
-    decoder: tuple[Dense, ...]
+    encoder: tuple[Any, ...]
+    decoder: tuple[Any, ...]
 
     def encode(self, x: Array) -> Array:
         """The code of each row."""
@@ -82,15 +83,14 @@ def _apply(network: Any, x: Array) -> Array:
 
 def _in_blocks(network: Any, x: Any) -> np.ndarray:
     layers = network.encoder if isinstance(network, Unrolled) else network.layers
-    weights = layers[0].weights
-    if weights.ndim != 2:
-        raise ValueError(
-            f"this is a population of {weights.shape[0]} networks: take one with pretrain.member(network, index)"
-        )
+    array, dimensions = next(iter(layers[0].shapes.items()))
+    shape = getattr(layers[0], array).shape
+    if len(shape) != len(dimensions):
+        raise ValueError(f"this is a population of {shape[0]} networks: take one with pretrain.member(network, index)")
     x = np.asarray(x) if not isinstance(x, jax.Array) else x
     check_examples(x)
-    if x.shape[-1] != weights.shape[0]:
-        raise ValueError(f"the network takes {weights.shape[0]} features; x has {x.shape[-1]}")
+    if x.shape[-1] != layers[0].n_in:
+        raise ValueError(f"the network takes {layers[0].n_in} features; x has {x.shape[-1]}")
     return np.concatenate([np.asarray(_apply(network, jnp.asarray(x[i : i + ROWS]))) for i in range(0, len(x), ROWS)])
 
 
@@ -144,15 +144,30 @@ def evaluate(network: Network, batch: Batch) -> float:
         ValueError: if the batch does not fit the network.
     """
     predicted, labels = predict(network, batch.x), None if batch.y is None else np.asarray(batch.y)
-    check_labels(labels, len(batch.x), network.layers[-1].weights.shape[-1])
+    check_labels(labels, len(batch.x), network.layers[-1].n_out)
     return float(100.0 * (predicted != labels).mean())
 
 
+class FixedModule(nnx.Module):
+    """A layer that is not trained, in flax: its arrays are an `nnx.Variable` but no `nnx.Param`."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = nnx.Variable(layer)
+
+    def __call__(self, x: Array) -> Array:
+        return self.layer.get_value()(x)
+
+
 def to_nnx(network: Network) -> nnx.Sequential:
-    """The same network as a `flax.nnx.Sequential` of linear layers and activations, for further work in flax."""
+    """The same network as a `flax.nnx.Sequential` of linear layers and activations, for further work in flax; fixed
+    layers (`KernelMap`, `Rescaling`) are wrapped in a `FixedModule`.
+    """
     modules: list[Any] = []
     for layer in network.layers:
-        linear = nnx.Linear(*layer.weights.shape, rngs=nnx.Rngs(0))
+        if not isinstance(layer, Dense):
+            modules.append(FixedModule(layer))
+            continue
+        linear = nnx.Linear(layer.n_in, layer.n_out, rngs=nnx.Rngs(0))
         linear.kernel[...] = layer.weights
         assert linear.bias is not None
         linear.bias[...] = layer.bias
@@ -178,10 +193,10 @@ def save(network: Network | Unrolled, path: str | os.PathLike[str]) -> None:
         header["head"] = network.head
     arrays = {}
     for part, layers in parts.items():
-        header[part] = [{"kind": "Dense", "activation": layer.activation} for layer in layers]
+        header[part] = [_specification(layer) for layer in layers]
         for i, layer in enumerate(layers):
-            arrays |= {f"{part}.{i}.weights": np.asarray(layer.weights), f"{part}.{i}.bias": np.asarray(layer.bias)}
-            _check_layer(f"{part}.{i}", layer.activation, arrays)
+            arrays |= {f"{part}.{i}.{array}": np.asarray(getattr(layer, array)) for array in layer.shapes}
+            _check_layer(f"{part}.{i}", header[part][i], arrays)
     target = Path(path)
     if not target.parent.is_dir():
         raise ValueError(f"there is no folder {target.parent} to save {target.name} in: make it first")
@@ -237,39 +252,62 @@ def load(path: str | os.PathLike[str]) -> Network | Unrolled:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
 
 
-def _layers(part: str, specifications: list[dict[str, str]], entries: dict[str, np.ndarray]) -> tuple[Dense, ...]:
+def _specification(layer: Any) -> dict[str, Any]:
+    """A layer's kind and choices, as they stand in the header."""
+    return {"kind": type(layer).__name__} | {choice: getattr(layer, choice) for choice in layer.choices}
+
+
+def _layers(part: str, specifications: list[dict[str, Any]], entries: dict[str, np.ndarray]) -> tuple[Any, ...]:
     layers = []
     for i, specification in enumerate(specifications):
-        if specification["kind"] != "Dense":
-            raise ValueError(f"{part}.{i} has the unknown kind {specification['kind']!r}")
-        _check_layer(f"{part}.{i}", specification["activation"], entries)
-        weights, bias = entries.pop(f"{part}.{i}.weights"), entries.pop(f"{part}.{i}.bias")
-        layers.append(Dense(jnp.asarray(weights), jnp.asarray(bias), specification["activation"]))
+        _check_layer(f"{part}.{i}", specification, entries)
+        kind = KINDS[specification["kind"]]
+        arrays = {array: jnp.asarray(entries.pop(f"{part}.{i}.{array}")) for array in kind.shapes}
+        layers.append(kind(**arrays, **{choice: specification[choice] for choice in kind.choices}))
     return tuple(layers)
 
 
-def _check_layer(name: str, activation: str, arrays: dict[str, np.ndarray]) -> None:
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{name} has the unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
-    missing = [entry for entry in (f"{name}.weights", f"{name}.bias") if entry not in arrays]
+def _check_layer(name: str, specification: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Checks a layer, in a file or on its way there, against what its kind declares."""
+    if specification["kind"] not in KINDS:
+        raise ValueError(f"{name} has the unknown kind {specification['kind']!r}")
+    kind = KINDS[specification["kind"]]
+    if unexpected := specification.keys() - {"kind", *kind.choices}:
+        raise ValueError(f"{name} has the unexpected fields {sorted(unexpected)}")
+    for choice, allowed in kind.choices.items():
+        value = specification[choice]
+        if allowed is int:
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} has the {choice} {value!r}, expected a whole number of at least 1")
+        elif value not in allowed:
+            raise ValueError(f"{name} has the unknown {choice} {value!r}; known: {', '.join(allowed)}")
+    missing = [entry for entry in (f"{name}.{array}" for array in kind.shapes) if entry not in arrays]
     if missing:
         raise ValueError(f"missing arrays {missing}")
-    weights, bias = arrays[f"{name}.weights"], arrays[f"{name}.bias"]
-    if weights.ndim != 2 or bias.shape != weights.shape[1:]:
-        fix = ": take one member of the population first" if weights.ndim == 3 else ""
-        raise ValueError(f"{name} has weights {weights.shape} and bias {bias.shape}{fix}")
-    for entry, array in (("weights", weights), ("bias", bias)):
-        if array.dtype != np.float32:
-            raise ValueError(f"{name}.{entry} is {array.dtype}, expected float32")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name}.{entry} holds NaN or infinity")
+    found = {array: arrays[f"{name}.{array}"] for array in kind.shapes}
+    _check_shapes(name, kind.shapes, {array: value.shape for array, value in found.items()})
+    for array, value in found.items():
+        if value.dtype != np.float32:
+            raise ValueError(f"{name}.{array} is {value.dtype}, expected float32")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name}.{array} holds NaN or infinity")
 
 
-def _check_chain(layers: tuple[Dense, ...]) -> None:
+def _check_shapes(name: str, expected: dict[str, tuple[str, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    extra = {len(found[array]) - len(dimensions) for array, dimensions in expected.items()}
+    sizes: dict[str, set[int]] = {}
+    for array, dimensions in expected.items():
+        for dimension, size in zip(dimensions, found[array], strict=False):
+            sizes.setdefault(dimension, set()).add(size)
+    if extra != {0} or any(len(seen) != 1 for seen in sizes.values()):
+        *but_last, last = (f"{array} {shape}" for array, shape in found.items())
+        fix = ": take one member of the population first" if extra == {1} else ""
+        raise ValueError(f"{name} has {', '.join(but_last)} and {last}{fix}")
+
+
+def _check_chain(layers: tuple[Any, ...]) -> None:
     if not layers:
         raise ValueError("it has no layers")
     for i, (below, above) in enumerate(itertools.pairwise(layers)):
-        if below.weights.shape[1] != above.weights.shape[0]:
-            raise ValueError(
-                f"layer {i} has {below.weights.shape[1]} units but layer {i + 1} takes {above.weights.shape[0]} inputs"
-            )
+        if below.n_out != above.n_in:
+            raise ValueError(f"layer {i} has {below.n_out} units but layer {i + 1} takes {above.n_in} inputs")

@@ -1,7 +1,8 @@
 """Optimiser recipes: pytrees of numbers from which the optax transformation is built inside the trace.
 
 A recipe's numbers are leaves, so a population of learning rates is one `jax.vmap`. Weight decay is the L2 penalty
-``weight_decay/2 * |W|^2``: its gradient is added before momentum, to matrices only, never to biases.
+``weight_decay/2 * |W|^2``: its gradient is added before momentum, to matrices only, never to biases. So it is in `Adam`
+and `Adagrad` too, where the penalty's gradient is rescaled with the loss's: it is not the decoupled decay of AdamW.
 """
 
 from __future__ import annotations
@@ -121,5 +122,70 @@ class Momentum:
         return optax.chain(
             optax.add_decayed_weights(self.weight_decay, mask=_matrices),
             optax.inject_hyperparams(optax.trace)(decay=momentum),
+            _descend(self.learning_rate, self.schedule, steps_per_epoch),
+        )
+
+
+@struct.dataclass
+class Adam:
+    """Steps of about the learning rate a parameter: the mean gradient over the root of the mean squared gradient.
+
+    ``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g^2``; after t updates
+    ``params -= learning_rate * schedule(epoch) * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)``.
+
+    Reference: Kingma & Ba, *Adam: a method for stochastic optimization*, ICLR 2015.
+
+    Attributes:
+        learning_rate: step size.
+        b1: decay of the mean gradient.
+        b2: decay of the mean squared gradient.
+        epsilon: added to the root.
+        schedule: factor on the learning rate, by epoch.
+        weight_decay: L2 penalty on matrices, whose gradient is a part of g.
+    """
+
+    learning_rate: float | Array = 1e-3
+    b1: float | Array = 0.9
+    b2: float | Array = 0.999
+    epsilon: float | Array = 1e-8
+    schedule: Schedule = Constant()
+    weight_decay: float | Array = 0.0
+
+    def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        """The optax transformation; call it inside the trace."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay, mask=_matrices),
+            optax.scale_by_adam(self.b1, self.b2, self.epsilon),
+            _descend(self.learning_rate, self.schedule, steps_per_epoch),
+        )
+
+
+@struct.dataclass
+class Adagrad:
+    """Each parameter's rate falls with the squared gradients it has seen.
+
+    ``a += g^2``; ``params -= learning_rate * schedule(epoch) * g / sqrt(a + epsilon)``.
+
+    Reference: Duchi, Hazan & Singer, *Adaptive subgradient methods*, JMLR 12:2121-2159 (2011).
+
+    Attributes:
+        learning_rate: step size.
+        schedule: factor on it, by epoch.
+        weight_decay: L2 penalty on matrices, whose gradient is a part of g.
+        initial_accumulator: a before the first update.
+        epsilon: added to a.
+    """
+
+    learning_rate: float | Array = 0.01
+    schedule: Schedule = Constant()
+    weight_decay: float | Array = 0.0
+    initial_accumulator: float | Array = 0.1
+    epsilon: float | Array = 1e-7
+
+    def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        """The optax transformation; call it inside the trace."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay, mask=_matrices),
+            optax.scale_by_rss(self.initial_accumulator, self.epsilon),
             _descend(self.learning_rate, self.schedule, steps_per_epoch),
         )

@@ -61,9 +61,10 @@ def n_members(tree: Any) -> int:
 
 
 def axes(batch: Batch) -> Batch:
-    """Vmap axes of a batch: ``x`` (and ``pair``) of rank 2 is shared by all members, of rank 3 each member's own."""
-    own = 0 if batch.x.ndim == 3 else None
-    return Batch(own, None, None if batch.pair is None else own)  # type: ignore[arg-type]
+    """Vmap axes of a batch: a field with one more axis than one member's is each member's own, else all share it."""
+    ranks = (2, 1, 2)
+    own = [0 if field is not None and field.ndim > rank else None for field, rank in zip(batch, ranks, strict=True)]  # type: ignore
+    return Batch(*own)  # type: ignore[arg-type]
 
 
 def over_members(function: Callable[..., Any], axes: tuple[Any, ...], members: int) -> Callable[..., Any]:

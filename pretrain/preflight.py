@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from pretrain import fit, population
-from pretrain.checks import check_batch, check_run
+from pretrain.checks import check_batch, check_data, check_run
 from pretrain.learners.classifier import Classifier
 from pretrain.stage import Stage, codes, trained_layer
-from pretrain.types import Batch, Layer, Learner
+from pretrain.types import Batch, Layer, Learner, Solver
 
 
 def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, keys: Array) -> None:
@@ -31,24 +32,28 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
     monitors = {} if valid is None else {"valid": jax.tree.map(jnp.asarray, valid)}
     for index, stage in enumerate(stages):
         try:
-            if below is not None and stage.learner.unit_inputs and getattr(below, "activation", "sigmoid") != "sigmoid":
-                raise ValueError(
-                    f"the {below.activation} codes below may leave [0, 1], which {type(stage.learner).__name__} needs: "
-                    "use sigmoid units below, or a squared-error autoencoder here"
-                )
-            check_run(
-                stage.learner,
-                seen,
-                monitors,
-                epochs=stage.epochs,
-                batch_size=stage.batch_size,
-                chunk=1,
-                patience=stage.patience,
-                values=index == 0,
-            )
+            _check_codes(below, stage.learner)
             learner = population.broadcast(stage.learner, keys.shape[0])
-            begin = functools.partial(fit.begin, learner, stage.optimizer, batch_size=stage.batch_size)
-            params = jax.eval_shape(lambda batch, keys, begin=begin: begin(batch, keys=keys).fits.params, seen, keys)
+            if isinstance(stage.learner, Solver):
+                check_data(stage.learner, seen, monitors, values=index == 0)
+                if stage.optimizer is not None or stage.epochs:
+                    raise ValueError(f"{type(stage.learner).__name__} is solved: give no optimizer and no epochs")
+                params = jax.eval_shape(lambda batch, keys, of=learner: fit.solutions(of, batch, keys), seen, keys)
+            else:
+                if stage.optimizer is None:
+                    raise ValueError(f"{type(stage.learner).__name__} is trained: give an optimizer and epochs")
+                check_run(
+                    stage.learner,
+                    seen,
+                    monitors,
+                    epochs=stage.epochs,
+                    batch_size=stage.batch_size,
+                    chunk=1,
+                    patience=stage.patience,
+                    values=index == 0,
+                )
+                begin = functools.partial(fit.begin, learner, stage.optimizer, batch_size=stage.batch_size)
+                params = jax.eval_shape(lambda batch, keys, of=begin: of(batch, keys=keys).fits.params, seen, keys)
             below = jax.eval_shape(trained_layer, learner, params)
         except ValueError as error:
             raise ValueError(f"layer {index + 1} of {len(stages)}: {error}") from error
@@ -56,7 +61,23 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
         seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
 
 
-def check_layers(layers: Sequence[Layer], learner: Learner, train: Batch, members: int) -> Classifier:
+def _check_codes(below: Any, learner: Learner | Solver) -> None:
+    """Raises: ValueError: if the codes of the layer below cannot be what the learner takes; what cannot be told from
+    their activation is found once they are there.
+    """
+    activation, name = getattr(below, "activation", None), type(learner).__name__
+    if activation not in (None, "sigmoid") and learner.inputs == "unit":
+        raise ValueError(
+            f"the {activation} codes below may leave [0, 1], which {name} needs: "
+            "use sigmoid units below, or a squared-error autoencoder here"
+        )
+    if activation in ("sigmoid", "relu") and learner.inputs == "standardised":
+        raise ValueError(
+            f"the {activation} codes below are not standardised, which {name} needs: put a Standardise() stage between"
+        )
+
+
+def check_layers(layers: Sequence[Layer], learner: Learner | Solver, train: Batch, members: int) -> Classifier:
     """Checks that a population of layers can be fine-tuned on this data, and returns the learner.
 
     Raises:
@@ -69,7 +90,7 @@ def check_layers(layers: Sequence[Layer], learner: Learner, train: Batch, member
             f"the hidden layers are the pretrained ones; got n_hidden={learner.n_hidden} too: leave it out, or pass no "
             "layers"
         )
-    found, n_in = layers[0].weights.shape[:2]  # type: ignore[attr-defined]
+    found, n_in = population.n_members(layers), layers[0].n_in  # type: ignore[attr-defined]
     if found != members:
         raise ValueError(
             f"the layers have {found} members but there are {members} seeds: give the seeds they were trained with"

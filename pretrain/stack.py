@@ -7,6 +7,7 @@ loop.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,11 +20,12 @@ from pretrain.checkpoint import Checkpoints
 from pretrain.fit import Progress
 from pretrain.layers import Dense
 from pretrain.learners.classifier import Classifier, output_layer
+from pretrain.learners.partially_supervised import PartiallySupervised
 from pretrain.network import Network, Unrolled
 from pretrain.preflight import check_layers, check_stages
 from pretrain.report import Record, Report
 from pretrain.stage import Stage, codes, trained_layer
-from pretrain.types import Batch, Layer
+from pretrain.types import Batch, Layer, Solver
 
 MONITOR_ROWS = 2_000
 """Rows of the training and of the validation part on which a layer's measures are taken while it is pretrained."""
@@ -55,6 +57,7 @@ def pretrain(
     *,
     valid: Batch | None = None,
     seeds: Sequence[int] = (0,),
+    label_weight: float | Array | None = None,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     chunk: int = 1,
@@ -67,6 +70,9 @@ def pretrain(
         valid: if given, each layer's own measures are also taken on the first `MONITOR_ROWS` of these, for the history
             and, in a stage with patience, for early stopping.
         seeds: one a member.
+        label_weight: if given, every layer that is trained (not solved) is partially supervised: so many times the
+            cross-entropy of a softmax output on its codes is added to its objective, on the rows that have a label (a
+            label of -1 is none); see `pretrain.learners.partially_supervised`.
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
@@ -74,10 +80,13 @@ def pretrain(
     Raises:
         ValueError: if the data or the sizes do not suit a learner.
     """
+    if label_weight is not None:
+        stages = partially_supervised(stages, train, label_weight)
     layers, params, done = [], [], []
     keys = population.member_keys(seeds)
     check_stages(stages, train, valid, keys)
-    monitors = {"train": _head(train)} | ({} if valid is None else {"valid": _head(valid)})
+    monitors = {"train": fit.paired(train, MONITOR_ROWS)}
+    monitors |= {} if valid is None else {"valid": fit.paired(valid, MONITOR_ROWS)}
     for index, stage in enumerate(stages):
         name = f"layer {index + 1}/{len(stages)}"
         stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
@@ -132,7 +141,7 @@ FINE_TUNE = 1_000
 def classifier(layers: Sequence[Layer], learner: Classifier, keys: Array) -> Network:
     """Pretrained layers (with a member axis) under a new random output layer: a population of networks."""
     scale = population.broadcast(learner, keys.shape[0]).output_scale
-    n_in = layers[-1].bias.shape[-1]  # type: ignore[attr-defined]
+    n_in = layers[-1].n_out  # type: ignore[attr-defined]
     keys = jax.vmap(lambda key: jax.random.fold_in(key, fit.INIT))(keys)
     top = jax.vmap(lambda key, scale: output_layer(key, n_in, learner.n_classes, scale))(keys, scale)
     below = jax.tree.map(jnp.copy, tuple(layers))  # the loop consumes what it is given
@@ -157,8 +166,21 @@ def unroll(pretrained: Pretrained) -> Unrolled:
     return jax.tree.map(jnp.copy, Unrolled(tuple(pretrained.layers), tuple(decoders[::-1])))  # type: ignore[arg-type]
 
 
-def _head(batch: Batch) -> Batch:
-    return jax.tree.map(lambda leaf: leaf[:MONITOR_ROWS], batch)
+def partially_supervised(stages: Sequence[Stage], train: Batch, weight: float | Array) -> list[Stage]:
+    """The stages with their learners wrapped in `PartiallySupervised`, for as many classes as there are labels.
+
+    Raises:
+        ValueError: if the training rows have no labels.
+    """
+    if train.y is None or int(jnp.max(train.y)) < 0:
+        raise ValueError("label_weight needs labelled training rows: give Batch(x, y), with y = -1 where there is none")
+    n_classes = int(jnp.max(train.y)) + 1
+    return [
+        stage
+        if isinstance(stage.learner, Solver)
+        else stage.replace(learner=PartiallySupervised(stage.learner, n_classes, weight))  # type: ignore[attr-defined]
+        for stage in stages
+    ]
 
 
 def _train(
@@ -172,7 +194,7 @@ def _train(
     report: Report | None,
     chunk: int,
 ) -> Progress:
-    """One stage through `pretrain.fit.run`, resumed, checkpointed and reported."""
+    """One stage through `pretrain.fit.run` or `solve`, resumed, checkpointed and reported."""
     folder = name.replace(" ", "-").replace("/", "-of-")
     options: dict[str, Any] = {
         "batch_size": stage.batch_size,
@@ -180,6 +202,14 @@ def _train(
         "params": params,
         "patience": stage.patience,
     }
+    if isinstance(stage.learner, Solver):
+        begin = functools.partial(fit.solve, stage.learner, train, keys)
+        progress = None if checkpoints is None else checkpoints.restore(folder, begin)
+        progress = begin() if progress is None else progress
+        if checkpoints is not None:
+            checkpoints.save(folder, progress)
+        return progress
+    assert stage.optimizer is not None
     arguments = (stage.learner, stage.optimizer, train)
 
     def on_chunk(progress: Progress) -> None:
@@ -196,7 +226,14 @@ def _train(
     if checkpoints is not None:
         resume = checkpoints.restore(folder, lambda: fit.begin(*arguments, **options))
     progress = fit.run(
-        *arguments, **options, epochs=stage.epochs, monitors=monitors, chunk=chunk, resume=resume, on_chunk=on_chunk
+        *arguments,
+        **options,
+        epochs=stage.epochs,
+        monitors=monitors,
+        chunk=chunk,
+        probe=True,
+        resume=resume,
+        on_chunk=on_chunk,
     )
     if checkpoints is not None:
         checkpoints.save(folder, progress)

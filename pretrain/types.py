@@ -9,12 +9,21 @@ Shapes below are those of one member; the loop adds the member axis by `jax.vmap
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from jax import Array
 
 Metrics = dict[str, Array]
 """Named scalars. The first is the learner's own measure of progress."""
+
+Inputs = Literal["real", "unit", "standardised"]
+"""What a learner takes: any numbers, numbers in [0, 1], or features of mean 0 and, on average, variance 1."""
+
+Needs = Literal["labels", "some labels", "pairs"]
+"""What a learner reads besides ``x``: a label a row, labels of which some are `UNLABELLED`, or a partner a row."""
+
+UNLABELLED = -1
+"""The label of a row that has none, for learners that need only "some labels"."""
 
 
 class Batch(NamedTuple):
@@ -23,7 +32,9 @@ class Batch(NamedTuple):
     Attributes:
         x: ``[batch, features]`` inputs, float32.
         y: ``[batch]`` integer labels, or None.
-        pair: ``[batch, features]`` a neighbour or the next frame of each example, or None.
+        pair: a partner of each example (a neighbour, the next frame), or None. Either ``[batch, features]`` float32,
+            or, in the rows given to a run, ``[batch, candidates]`` integers: row numbers of the same ``x``, of which
+            one is drawn whenever the row comes up. A learner always sees features.
     """
 
     x: Array
@@ -43,15 +54,15 @@ class Learner(Protocol):
     static.
 
     Attributes:
-        unit_inputs: whether the inputs must lie in [0, 1] (Bernoulli units or cross-entropy reconstructions).
-        needs_labels: whether ``gradient`` reads ``batch.y``.
+        inputs: which values of ``x`` it takes.
+        needs: what it reads besides ``x``.
     """
 
     @property
-    def unit_inputs(self) -> bool: ...
+    def inputs(self) -> Inputs: ...
 
     @property
-    def needs_labels(self) -> bool: ...
+    def needs(self) -> tuple[Needs, ...]: ...
 
     def init(self, key: Array, data: Batch, /) -> tuple[Any, Any]:
         """Returns (params, state) from the training data; state holds what is neither (persistent chains), or ()."""
@@ -70,9 +81,25 @@ class Learner(Protocol):
         ...
 
 
+@runtime_checkable
 class Solver(Protocol):
-    """A model with a closed form (kernel PCA, linear slow features)."""
+    """A model with a closed form (kernel PCA, principal components, standardisation): a stage without a loop.
 
-    def solve(self, key: Array, data: Batch, /) -> Any: ...
+    Attributes:
+        inputs: which values of ``x`` it takes.
+        needs: what it reads besides ``x``.
+    """
 
-    def layer(self, params: Any, /) -> Layer: ...
+    @property
+    def inputs(self) -> Inputs: ...
+
+    @property
+    def needs(self) -> tuple[Needs, ...]: ...
+
+    def solve(self, key: Array, data: Batch, /) -> Any:
+        """Returns the parameters, from all training rows."""
+        ...
+
+    def layer(self, params: Any, /) -> Layer:
+        """Returns the layer that is passed up."""
+        ...

@@ -32,9 +32,28 @@ CASES = [
     ("negative label", CLASSIFIER, pt.Batch(X, Y - 1), r"must lie in 0\.\.2; got -1"),
     ("real labels", CLASSIFIER, pt.Batch(X, Y.astype(np.float32)), "must be integers; got float32: convert"),
     ("label count", CLASSIFIER, pt.Batch(X, Y[:7]), r"must have shape \(20,\), one label a row; got \(7,\)"),
+    ("some labels", pt.PartiallySupervised(RBM, 3), pt.Batch(X, Y - 2), r"0\.\.2 \(-1 where there is none\); got -2"),
     ("half precision", RBM, pt.Batch(X.astype(np.float16)), "must be float32; got float16: convert"),
     ("no batch", RBM, X, "train must be a pretrain.Batch of arrays; got ndarray: wrap it"),
     ("lists", RBM, pt.Batch(X.tolist()), "train must be a pretrain.Batch of arrays"),
+    ("not standardised", pt.GaussianRBM(4), pt.Batch(X), r"must be standardised .* subtract .* Standardise\(\) stage"),
+    ("wrong scale", pt.GaussianRBM(4), pt.Batch(30 * (X - X.mean(axis=0))), "an average variance of [0-9.]+: subtract"),
+    ("no pairs", pt.Embedding(4), pt.Batch(X), "train.pair is missing"),
+    ("pair shape", pt.Embedding(4), pt.Batch(X, pair=X[:, :5]), r"must have the shape \(20, 6\) of x"),
+    ("pair rows", pt.Embedding(4), pt.Batch(X, pair=np.full((20, 2), 20)), r"row numbers in 0\.\.19; got 20"),
+    ("pair values", pt.Embedding(4), pt.Batch(X, pair=changed(np.nan)), "train.pair has 1 values that are NaN"),
+    (
+        "unlabelled where all are needed",
+        pt.RBM(4, n_classes=3),
+        pt.Batch(X, Y - 1),
+        r"must lie in 0\.\.2; got -1",
+    ),
+    (
+        "no such label",
+        pt.PartiallySupervised(RBM, 3, 1.0),
+        pt.Batch(X, Y - 2),
+        r"must lie in 0\.\.2 \(-1 where there is none\); got -2",
+    ),
     ("batch size", RBM, pt.Batch(X[:5]), "batch_size 10 is larger than the 5 training rows: choose at most 5"),
 ]
 
@@ -55,7 +74,15 @@ def test_feature_counts_must_agree() -> None:
     ("make", "message"),
     [
         (lambda: pt.BernoulliRBM(0), "n_hidden must be a whole number of at least 1; got 0"),
-        (lambda: pt.BernoulliRBM(5, k=0), "k must be a whole number of at least 1; got 0"),
+        (lambda: pt.CD(0), "k must be a whole number of at least 1; got 0"),
+        (lambda: pt.PCD(n_chains=0), "n_chains must be a whole number of at least 1; got 0"),
+        (lambda: pt.ParallelTempering(n_temperatures=1), "n_temperatures of at least 2; got 1: or use PCD"),
+        (lambda: pt.BernoulliRBM(5, n_classes=-1), "n_classes must be a whole number of at least 1; got -1"),
+        (lambda: pt.RBM(5, hidden=pt.SoftmaxUnits(3)), "softmax units are for the visible layer"),
+        (lambda: pt.RBM(5, hidden=pt.GaussianUnits(True)), "hidden Gaussian units have variance 1"),
+        (lambda: pt.RBM(5, pt.RectifiedUnits(), pt.RectifiedUnits()), "rectified units on both sides"),
+        (lambda: pt.GaussianRBM(5, sampler=pt.ParallelTempering()), "Bernoulli units only; got GaussianUnits"),
+        (lambda: pt.RBM(5, sampler=pt.ParallelTempering(), n_classes=3), "Bernoulli units only; got n_classes=3"),
         (lambda: pt.Autoencoder(2.5), r"n_hidden must be a whole number of at least 1; got 2\.5"),
         (lambda: pt.Autoencoder(3, loss="hinge"), "loss must be 'cross_entropy' or 'squared_error'; got 'hinge'"),
         (
@@ -68,6 +95,23 @@ def test_feature_counts_must_agree() -> None:
         (lambda: pt.DeepAutoencoder(()), r"n_hidden must be a tuple of at least one layer size; got \(\)"),
         (lambda: pt.Masking(3.0), r"a corruption rate is a probability, from 0 to 1; got 3\.0"),
         (lambda: pt.SupervisedGreedy(3, (4, 4)), r"trains one hidden layer; got n_hidden=\(4, 4\)"),
+        (
+            lambda: pt.Autoencoder(3, activation="tanh", penalty=pt.KLSparsity()),
+            r"KLSparsity takes codes for probabilities, in \(0, 1\); got activation 'tanh': use activation='sigmoid'",
+        ),
+        (lambda: pt.KLSparsity(1.0), r"a mean activation between 0 and 1; got 1\.0"),
+        (lambda: pt.L1(-0.1), r"a penalty's weight must be at least 0; got -0\.1"),
+        (lambda: pt.SESM(3, n_relaxations=0), "n_relaxations must be a whole number of at least 1; got 0"),
+        (
+            lambda: pt.PartiallySupervised(pt.Autoencoder(3), 0),
+            "n_classes must be a whole number of at least 1; got 0",
+        ),
+        (
+            lambda: pt.Classifier(3, initialization="orthogonal"),
+            "initialization must be one of uniform, glorot, he; got 'orthogonal'",
+        ),
+        (lambda: pt.Classifier(3, dropout=1.0), r"dropout is the probability of dropping a unit.*got 1\.0"),
+        (lambda: pt.Classifier(3, input_dropout=-0.5), r"input_dropout is the probability.*got -0\.5"),
     ],
 )
 def test_bad_sizes(make, message: str) -> None:
@@ -105,6 +149,10 @@ LATER = [
     (pt.Stage(RBM, pt.Sgd(np.array([0.1, 0.2])), 1, 10), "the population has 1 members"),
     (pt.Stage(pt.SupervisedGreedy(3, (4,)), pt.Sgd(0.1), 1, 10), "y is missing"),
     (pt.Stage(RBM, pt.Sgd(0.1), 1, 10, patience=3), "early stopping needs monitors"),
+    (pt.Stage(RBM), "BernoulliRBM is trained: give an optimizer and epochs"),
+    (pt.Stage(pt.PCA(2), pt.Sgd(0.1), 1, 10), "PCA is solved: give no optimizer and no epochs"),
+    (pt.Stage(pt.GaussianRBM(3), pt.Sgd(0.1), 1, 10), "the sigmoid codes below are not standardised"),
+    (pt.Stage(pt.Embedding(3), pt.Sgd(0.1), 1, 10), "train.pair is missing: an objective on pairs needs"),
 ]
 
 

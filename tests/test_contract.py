@@ -15,18 +15,34 @@ import numpy as np
 import pytest
 
 from pretrain import (
+    CD,
+    L1,
+    PCD,
+    SESM,
     Autoencoder,
     Batch,
     BernoulliRBM,
     Classifier,
+    Contractive,
     DeepAutoencoder,
+    Embedding,
+    FastPCD,
     Gaussian,
+    GaussianRBM,
+    GaussianUnits,
+    KLSparsity,
     Linear,
     LogisticAutoregression,
     Masking,
     Momentum,
+    ParallelTempering,
+    PartiallySupervised,
+    RectifiedUnits,
     SaltPepper,
+    SlowFeatures,
+    SparsityTarget,
     SupervisedGreedy,
+    UpDown,
     data,
     fit,
     member,
@@ -34,6 +50,7 @@ from pretrain import (
 from pretrain.checkpoint import Checkpoints
 from pretrain.fit import Progress
 from pretrain.population import broadcast, member_keys
+from pretrain.types import UNLABELLED
 
 N_TRAIN, N_VALID, BATCH, CHUNK = 120, 60, 20, 3
 UNITS, CLASSES, PIXELS = 6, 10, 64
@@ -42,28 +59,73 @@ MEMBERS = len(SEEDS)
 
 
 class Case(NamedTuple):
-    """A learner, the learning rate that suits it, and the size of the layer it declares."""
+    """A learner, the learning rate that suits it, the size of the layer it declares, and whether its rows must be
+    standardised.
+    """
 
     learner: Any
     learning_rate: float = 0.05
     size: int = UNITS
+    standardise: bool = False
+
+    def rows(self, parts: tuple[Batch, Batch]) -> tuple[Batch, Batch]:
+        """The parts as the learner takes them."""
+        if "some labels" in self.learner.needs:  # every third row has none
+            train, valid = (p._replace(y=np.where(np.arange(len(p.y)) % 3, p.y, UNLABELLED)) for p in parts)  # type: ignore[arg-type]
+            parts = train, valid
+        if not self.standardise:
+            return parts
+        mean, deviation = parts[0].x.mean(axis=0), np.maximum(parts[0].x.std(axis=0), 0.05)
+        train, valid = (part._replace(x=(part.x - mean) / deviation) for part in parts)
+        return train, valid
 
 
 CASES = {
     "rbm-cd1": Case(BernoulliRBM(UNITS)),
-    "rbm-cd3-sampled": Case(BernoulliRBM(UNITS, k=3, sample_visible=True)),
-    "rbm-pcd": Case(BernoulliRBM(UNITS, persistent=True, n_chains=BATCH)),
+    "rbm-cd3-sampled": Case(BernoulliRBM(UNITS, sampler=CD(3), sample_visible=True)),
+    "rbm-pcd": Case(BernoulliRBM(UNITS, sampler=PCD(n_chains=BATCH))),
+    "rbm-fpcd": Case(BernoulliRBM(UNITS, sampler=FastPCD(n_chains=BATCH))),
+    "rbm-tempering": Case(BernoulliRBM(UNITS, sampler=ParallelTempering(n_chains=BATCH, n_temperatures=4))),
+    "rbm-labels": Case(BernoulliRBM(UNITS, n_classes=CLASSES)),
+    "rbm-sparse": Case(BernoulliRBM(UNITS, sparsity=SparsityTarget(0.2, 0.5))),
+    "rbm-gaussian": Case(GaussianRBM(UNITS), 0.01, standardise=True),
+    "rbm-gaussian-learned-variance": Case(GaussianRBM(UNITS, GaussianUnits(True)), 0.003, standardise=True),
+    "rbm-rectified": Case(GaussianRBM(UNITS, hidden=RectifiedUnits()), 0.005, standardise=True),
     "autoencoder": Case(Autoencoder(UNITS)),
     "autoencoder-masking": Case(Autoencoder(UNITS, corruption=Masking(0.25))),
     "autoencoder-untied-saltpepper": Case(Autoencoder(UNITS, tied=False, corruption=SaltPepper(0.1))),
     "autoencoder-untied-squared-gaussian": Case(
         Autoencoder(UNITS, tied=False, loss="squared_error", corruption=Gaussian(0.1)), 0.01
     ),
+    "autoencoder-kl": Case(Autoencoder(UNITS, penalty=KLSparsity(0.2, 0.1))),
+    "autoencoder-l1": Case(Autoencoder(UNITS, penalty=L1(0.1))),
+    "autoencoder-contractive": Case(Autoencoder(UNITS, penalty=Contractive(0.1))),
+    "sesm": Case(SESM(UNITS, n_relaxations=3), 0.01),
+    "partially-supervised": Case(PartiallySupervised(Autoencoder(UNITS), CLASSES)),
     "autoregression": Case(LogisticAutoregression(PIXELS), size=PIXELS),
     "autoregression-smaller": Case(LogisticAutoregression(UNITS)),
     "supervised-greedy": Case(SupervisedGreedy(CLASSES, (UNITS,)), 0.5),
     "classifier": Case(Classifier(CLASSES, (UNITS,)), 0.5, CLASSES),
+    "classifier-today": Case(
+        Classifier(
+            CLASSES,
+            (UNITS,),
+            activation="relu",
+            output_scale=1.0,
+            initialization="he",
+            dropout=0.1,
+            input_dropout=0.2,
+        ),
+        0.1,
+        CLASSES,
+    ),
     "deep-autoencoder": Case(DeepAutoencoder((UNITS, 4)), 0.05, 4),
+    "embedding-internal": Case(Embedding(UNITS), 0.2),
+    "embedding-auxiliary": Case(Embedding(UNITS, at="auxiliary", n_embedding=3)),
+    "embedding-output": Case(Embedding(UNITS, at="output", n_classes=CLASSES), 0.2),
+    "embedding-l1": Case(Embedding(UNITS, distance="l1"), 0.2),
+    "slow-features": Case(SlowFeatures(UNITS), 0.02),
+    "up-down": Case(UpDown((UNITS, 4), n_classes=CLASSES), 0.05, 4),
 }
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -76,9 +138,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[Batch, Batch]:
-    """A few labelled rows of the digits: for training and for validation."""
+    """A few labelled rows of the digits, each beside its nearest neighbour: for training and for validation."""
     splits = data.digits()
-    return Batch(*(a[:N_TRAIN] for a in splits.train[:2])), Batch(*(a[:N_VALID] for a in splits.valid[:2]))
+    some = Batch(*(a[:N_TRAIN] for a in splits.train[:2])), Batch(*(a[:N_VALID] for a in splits.valid[:2]))
+    train, valid = (part._replace(pair=part.x[data.neighbours(part.x, 1)[:, 0]]) for part in some)
+    return train, valid
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +161,15 @@ def recipe(learning_rate: Any) -> Momentum:
 
 
 def run(case: Case, parts: tuple[Batch, Batch], *, epochs: int, learning_rate: Any = None, **options: Any) -> Progress:
-    train, valid = parts
+    train, valid = case.rows(parts)
     optimizer = recipe(rates(case) if learning_rate is None else learning_rate)
     options = {"seeds": SEEDS, "chunk": CHUNK, "monitors": {"valid": valid}, **options}
     return fit.run(case.learner, optimizer, train, epochs=epochs, batch_size=BATCH, **options)
 
 
 def begin(case: Case, parts: tuple[Batch, Batch], **options: Any) -> Progress:
-    return fit.begin(case.learner, recipe(rates(case)), parts[0], batch_size=BATCH, keys=member_keys(SEEDS), **options)
+    train, keys = case.rows(parts)[0], member_keys(SEEDS)
+    return fit.begin(case.learner, recipe(rates(case)), train, batch_size=BATCH, keys=keys, **options)
 
 
 def numbers(tree: Any) -> list[np.ndarray]:
@@ -149,7 +214,7 @@ def test_update_keeps_its_structure_and_is_the_same_eager_compiled_and_vmapped(
     """Gradients are shaped like the parameters, the next state like the state, and all is finite; what a compiled
     population computes is what its second member computes alone, operation by operation.
     """
-    train, fits = parts[0], begin(case, parts).fits
+    train, fits = case.rows(parts)[0], begin(case, parts).fits
     params, state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[1]), (fits.params, fits.state))
     eager = (grads, next_state, metrics), measures = first_update(
         case.learner, params, state, train, jax.random.key(SEEDS[1])
@@ -180,7 +245,7 @@ def test_other_epochs_seeds_and_values_do_not_recompile(
 def test_layer_is_differentiable_and_has_the_declared_size(
     case: Case, parts: tuple[Batch, Batch], trained: Progress
 ) -> None:
-    x = parts[1].x[:BATCH]
+    x = case.rows(parts)[1].x[:BATCH]
     layer = case.learner.layer(member(trained.params, 0))
     output = layer(x)
     assert (output.shape, output.dtype) == ((BATCH, case.size), jnp.float32)
@@ -245,7 +310,7 @@ def test_own_measure_improves_on_unseen_digits(case: Case, parts: tuple[Batch, B
     """Every member ends below where it began, by the first entry of ``evaluate``."""
     start = begin(case, parts)
     params = [jax.tree.map(lambda leaf, m=m: jnp.asarray(np.asarray(leaf)[m]), start.params) for m in range(MEMBERS)]
-    before = [case.learner.evaluate(own, parts[1], jax.random.key(0)) for own in params]
+    before = [case.learner.evaluate(own, case.rows(parts)[1], jax.random.key(0)) for own in params]
     first = next(iter(before[0]))
     progress = run(case, parts, epochs=30)
     assert progress.history[f"valid/{first}"].shape == (30, MEMBERS)

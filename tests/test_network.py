@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import pretrain as pt
 
@@ -128,3 +131,82 @@ def test_predicting_checks_its_input() -> None:
         pt.encode(network(), np.zeros((2, 4), np.float32), depth=3)
     with pytest.raises(ValueError, match=r"y must lie in 0\.\.1; got 2"):
         pt.evaluate(network(), pt.Batch(jnp.zeros((2, 4)), jnp.array([0, 2])))
+
+
+def every_kind() -> pt.Network:
+    """A network with a layer of every kind."""
+    draw = np.random.default_rng(1)
+    arrays = {"landmarks": (5, 4), "projection": (5, 3), "bias": (3,), "gamma": (), "coef0": ()}
+    arrays = {name: jnp.asarray(draw.random(shape), jnp.float32) for name, shape in arrays.items()}
+    scale = pt.Rescaling(jnp.arange(4.0), jnp.full(4, 2.0))
+    top = (pt.Dense(jnp.asarray(W[1]), jnp.zeros(2), "linear"),)
+    return pt.Network((scale, pt.KernelMap(**arrays, kernel="polynomial", degree=3), *top), head=True)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    path = tmp_path / "mixed.npz"
+    pt.save(every_kind(), path)
+    return path
+
+
+def test_every_kind_of_layer_is_saved_and_used(mixed: Path) -> None:
+    x = np.random.default_rng(0).random((7, 4), np.float32)
+    again, before = pt.load(mixed), every_kind()
+    assert isinstance(again, pt.Network)
+    assert jax.tree.structure(again) == jax.tree.structure(before)  # kinds and choices
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(pt.encode(again, x), before.layers[1](before.layers[0](x)), rtol=1e-5)
+    np.testing.assert_array_equal(pt.predict(again, x), np.argmax(before(x), axis=1))
+    assert pt.encode(again, x, depth=1).shape == (7, 4)
+    with pytest.raises(ValueError, match="takes 4 features; x has 5"):
+        pt.encode(again, np.zeros((2, 5), np.float32))
+    with pytest.raises(ValueError, match="population of 3 networks"):
+        pt.encode(jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), before), x)
+
+
+KERNEL: dict[str, Any] = {"kind": "KernelMap", "kernel": "polynomial", "degree": 3}
+SCALE = {"kind": "Rescaling"}
+TOP = DENSE | {"activation": "linear"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"header": {"layers": [SCALE, KERNEL | {"kernel": "sine"}, TOP]}}, "unknown kernel 'sine'; known: rbf"),
+        ({"header": {"layers": [SCALE, KERNEL | {"degree": 0}, TOP]}}, "degree 0, expected a whole number"),
+        ({"header": {"layers": [SCALE, KERNEL | {"degree": 2.0}, TOP]}}, r"degree 2\.0, expected a whole number"),
+        ({"header": {"layers": [SCALE, KERNEL | {"power": 2}, TOP]}}, r"unexpected fields \['power'\]"),
+        ({"header": {"layers": [SCALE, {"kind": "KernelMap", "kernel": "rbf"}, TOP]}}, "'degree'"),
+        ({"header": {"layers": [DENSE, KERNEL, TOP]}}, r"missing arrays \['layers\.0\.weights'"),
+        ({"layers.1.gamma": None}, r"missing arrays \['layers\.1\.gamma'\]"),
+        ({"layers.1.gamma": np.float32(np.inf)}, r"layers\.1\.gamma holds NaN or infinity"),
+        ({"layers.1.gamma": np.ones(2, np.float32)}, r"gamma \(2,\) and coef0 \(\)$"),
+        ({"layers.1.coef0": np.float64(1)}, r"layers\.1\.coef0 is float64, expected float32"),
+        ({"layers.1.projection": np.ones((6, 3), np.float32)}, r"landmarks \(5, 4\), projection \(6, 3\), bias \(3,\)"),
+        ({"layers.0.mean": np.ones(3, np.float32)}, r"layers\.0 has mean \(3,\) and deviation \(4,\)$"),
+        (
+            {"layers.0.mean": np.ones(3, np.float32), "layers.0.deviation": np.ones(3, np.float32)},
+            "layer 0 has 3 units but layer 1 takes 4 inputs",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_kind_is_refused(mixed: Path, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pt.load(rewritten(mixed, **change))
+
+
+def test_a_population_with_every_kind_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"mean \(3, 4\) and deviation \(3, 4\): take one member"):
+        pt.save(jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), every_kind()), tmp_path / "net.npz")
+
+
+def test_fixed_layers_are_no_parameters_in_flax() -> None:
+    x = np.random.default_rng(0).random((7, 4), np.float32)
+    module = pt.to_nnx(every_kind())
+    np.testing.assert_allclose(module(x), every_kind()(x), rtol=1e-5)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(module, nnx.Param))]
+    assert sorted(shapes) == [(2,), (3, 2)]  # the Dense layer's alone
+    slopes = nnx.grad(lambda module: module(x).sum())(module)
+    assert len(jax.tree.leaves(slopes)) == 2

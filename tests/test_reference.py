@@ -17,6 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import BernoulliRBM as SklearnRBM
 
 from pretrain import (
+    CD,
+    PCD,
     Autoencoder,
     Batch,
     BernoulliRBM,
@@ -44,6 +46,7 @@ from pretrain.draws import unit_uniform
 from pretrain.learners.autoencoder import AutoencoderParams
 from pretrain.learners.logistic_autoregression import AutoregressionParams
 from pretrain.learners.rbm import RBMParams, free_energy, hidden_probabilities, sample, visible_probabilities
+from pretrain.samplers import gibbs_chain
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -153,7 +156,7 @@ def test_likelihood_gradient_is_data_minus_model_free_energy_gradient() -> None:
     closed = difference(rbm_params(), jnp.asarray(visible_distribution()))
     data = np.bincount(states(rows), minlength=len(VISIBLE)) / len(rows)
     statistics = jax.tree.map(np.subtract, expected_statistics(visible_distribution()), expected_statistics(data))
-    for a, b, c in zip(exact, closed, statistics, strict=True):
+    for a, b, c in zip(exact[:3], closed[:3], statistics[:3], strict=True):
         np.testing.assert_allclose(a, c, atol=1e-6)
         np.testing.assert_allclose(b, c, atol=1e-6)
 
@@ -164,22 +167,22 @@ def test_contrastive_divergence_is_unbiased_for_its_own_chain(k: int) -> None:
     the likelihood gradient, to less than the samples can tell.
     """
     n_rows, params, key = 30_000, rbm_params(), jax.random.key(k)
-    learner = BernoulliRBM(N_HIDDEN, k=k, sample_visible=True)
+    learner = BernoulliRBM(N_HIDDEN, sampler=CD(k), sample_visible=True)
     rows = jnp.asarray(data_rows(n_rows), jnp.float32)
     grads, _, _ = learner.gradient(params, (), Batch(rows), key)
-    visible, hidden, _ = learner.chain(params, hidden_probabilities(params, rows), key)
-    visible, hidden = np.asarray(visible, np.float64), np.asarray(hidden, np.float64)
+    (visible, total), _ = gibbs_chain(learner, params, learner.hidden_input(params, rows), key, k, sampled=True)
+    visible, hidden = np.asarray(visible, np.float64), expit(np.asarray(total, np.float64))
     samples = (visible[:, :, None] * hidden[:, None, :], visible, hidden)
     errors = [per_chain.std(axis=0) / np.sqrt(n_rows) for per_chain in samples]
 
     data = np.bincount(states(rows), minlength=len(VISIBLE)) / n_rows
     after = data @ np.linalg.matrix_power(transition(), k)
     expected = jax.tree.map(np.subtract, expected_statistics(after), expected_statistics(data))
-    for estimate, truth, error in zip(grads, expected, errors, strict=True):
+    for estimate, truth, error in zip(grads[:3], expected[:3], errors, strict=True):
         assert (error > 0).all()
         assert (np.abs(estimate - truth) < SIGMAS * error).all()
     exact = jax.tree.map(np.subtract, expected_statistics(visible_distribution()), expected_statistics(data))
-    bias = max(np.abs(a - b).max() for a, b in zip(expected, exact, strict=True))
+    bias = max(np.abs(a - b).max() for a, b in zip(expected[:3], exact[:3], strict=True))
     smallest = min(error.min() for error in errors)
     assert bias < 0.1 * smallest if k == 10 else bias > 5 * SIGMAS * smallest
 
@@ -188,14 +191,15 @@ def test_contrastive_divergence_is_unbiased_for_its_own_chain(k: int) -> None:
 def test_contrastive_divergence_statistic_is_the_gradient_of_its_surrogate(persistent: bool) -> None:
     """The closed form equals jax.grad of mean F(v0) - mean F(vk), the samples held constant."""
     params, key = rbm_params(), jax.random.key(3)
-    learner = BernoulliRBM(N_HIDDEN, persistent=persistent, n_chains=20)
+    learner = BernoulliRBM(N_HIDDEN, sampler=PCD(n_chains=20) if persistent else CD())
     v0 = jnp.asarray(data_rows(30), jnp.float32)
     state = sample(jax.random.key(4), jnp.full((20, N_VISIBLE), 0.5)) if persistent else ()
     grads, next_state, metrics = learner.gradient(params, state, Batch(v0), key)
-    vk, _, v1 = learner.chain(params, hidden_probabilities(params, state if persistent else v0), key)
+    start = learner.hidden_input(params, state if persistent else v0)
+    (vk, _), v1 = gibbs_chain(learner, params, start, key, 1, sampled=persistent)
     held = jax.lax.stop_gradient(vk)
     surrogate = jax.jit(jax.grad(lambda p, v0, vk: free_energy(p, v0).mean() - free_energy(p, vk).mean()))
-    for closed, automatic in zip(grads, surrogate(params, v0, held), strict=True):
+    for closed, automatic in zip(grads[:3], surrogate(params, v0, held)[:3], strict=True):
         np.testing.assert_allclose(closed, automatic, atol=1e-6)
     if persistent:
         np.testing.assert_array_equal(next_state, vk)
@@ -214,7 +218,7 @@ def test_persistent_chains_sample_the_model() -> None:
     n_chains, n_steps, probabilities = 20_000, 15, visible_distribution()
     after = np.linalg.matrix_power(transition(), n_steps)
     assert 0.5 * np.abs(after - probabilities).sum(axis=1).max() < 1e-4
-    learner = BernoulliRBM(N_HIDDEN, persistent=True, sample_visible=True, n_chains=n_chains)
+    learner = BernoulliRBM(N_HIDDEN, sampler=PCD(n_chains=n_chains))
     rows, params = Batch(jnp.asarray(data_rows(30), jnp.float32)), rbm_params()
     _, chains = learner.init(jax.random.key(0), rows)
     assert chains.shape == (n_chains, N_VISIBLE)
@@ -541,7 +545,7 @@ def test_unrolled_stack_is_a_mean_field_pass_up_and_down() -> None:
     unrolled = unroll(Pretrained(layers, params, stages, ()))
     x = random.random((9, 6))
     for m in range(members):
-        (w1, b1, c1), (w2, b2, c2) = (tuple(np.asarray(a[m], np.float64) for a in p) for p in params)
+        (w1, b1, c1), (w2, b2, c2) = (tuple(np.asarray(a[m], np.float64) for a in p[:3]) for p in params)
         code = expit(expit(x @ w1 + c1) @ w2 + c2)
         reconstruction = expit(expit(code @ w2.T + b2) @ w1.T + b1)
         network, rows = member(unrolled, m), jnp.asarray(x, jnp.float32)

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.experiment import Experiment, Published, Row, Scale
 from benchmarks.figures import mosaic
-from benchmarks.filters import pack, unpacked
+from benchmarks.pictures import filters, unpacked
 from benchmarks.render import escape, latex, markdown, number, render
 from benchmarks.summary import BINOMIAL, STUDENT, student, summary, wilson
 
@@ -63,7 +63,7 @@ def result(row: str = "srbm", seed: int = 0, test: float | None = 1.5, **changes
         "selection": None,
         "finite": test is not None,
         "valid_curve": [90.0, 3.0, 1.4] if test else [90.0, None, None],
-        "filters": pack(WEIGHTS, (4, 5)) if seed == 0 and test else None,
+        "filters": filters(WEIGHTS, (4, 5)) if seed == 0 and test else None,
         "command": "python -m benchmarks toy",
     }
     return line | changes
@@ -238,7 +238,7 @@ def test_numbers_that_would_show_as_nothing_keep_a_digit() -> None:
 
 
 def test_filters_come_back_and_are_scaled_about_zero() -> None:
-    pictures = unpacked(pack(WEIGHTS, (4, 5)))
+    pictures = unpacked(filters(WEIGHTS, (4, 5)))
     largest = np.abs(WEIGHTS).max(axis=0)[:, None, None]  # of each filter: 127 levels, and 4 digits of it are kept
     assert pictures.shape == (7, 4, 5)
     assert (np.abs(pictures - WEIGHTS.T.reshape(7, 4, 5)) <= largest * (0.5 / 127 + 1e-3)).all()

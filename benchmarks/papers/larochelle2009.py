@@ -9,6 +9,7 @@ and hyperparameters chosen on validation error.
 from __future__ import annotations
 
 from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
+from benchmarks.tasks.classification import Classification
 from pretrain import (
     Autoencoder,
     BernoulliRBM,
@@ -145,6 +146,7 @@ EXPERIMENT = Experiment(
         "JMLR 10:1-40 (2009), Table 1"
     ),
     metric="classification error, percent",
+    task=Classification(),
     scales={
         "smoke": Scale(
             "digits", 1, "scikit-learn's 8x8 digits, not MNIST, three layers of 48: it shows that everything runs"

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from pretrain.data.splits import Splits
+from pretrain.data.splits import Splits, stratified_rows
 from pretrain.types import Batch
 
 N_VALID = N_TEST = 300
@@ -32,28 +31,3 @@ def digits() -> Splits:
     x, y = (counts / 16).astype(np.float32), labels.astype(np.int32)
     train, valid, test = stratified_rows(y, (N_VALID, N_TEST), SEED)
     return Splits(*(Batch(x=jnp.asarray(x[rows]), y=jnp.asarray(y[rows])) for rows in (train, valid, test)))
-
-
-def stratified_rows(labels: NDArray[np.int32], sizes: tuple[int, ...], seed: int) -> list[NDArray[np.int64]]:
-    """Divides rows into parts that have the classes in the same proportions.
-
-    The rows are shuffled, sorted by class, and every so-manieth is taken (systematic sampling): a run of rows of one
-    class then loses its share of them, rounded up or down, and the part has exactly the size asked for.
-
-    Args:
-        labels: ``[n_rows]`` class of each row.
-        sizes: rows in each part after the first; the first is what they leave.
-        seed: of NumPy's legacy generator, whose stream is frozen: the split will not change under another version.
-
-    Returns:
-        Row numbers of each part, ascending.
-    """
-    shuffled = np.random.RandomState(seed).permutation(len(labels))
-    left = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    parts = []
-    for size in sizes:
-        share = np.arange(len(left) + 1) * size // len(left)
-        taken = np.diff(share) == 1
-        parts.append(np.sort(left[taken]))
-        left = left[~taken]
-    return [np.sort(left), *parts]

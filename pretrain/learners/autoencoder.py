@@ -6,9 +6,11 @@
     reconstruction z = W' or W^T applied to h, plus c
     cross-entropy  L = - sum_i [x_i log sigmoid(z_i) + (1 - x_i) log(1 - sigmoid(z_i))]
     squared error  L = sum_i (x_i - z_i)^2
+    objective      mean of L over rows, plus penalty(h)
 
-With a corruption it is a denoising autoencoder. References: Bengio, Lamblin, Popovici & Larochelle, NIPS 2006
-(autoassociators); Vincent et al., JMLR 11:3371-3408 (2010).
+With a corruption it is a denoising autoencoder; with a penalty (`pretrain.penalties`) a sparse or a contractive one.
+References: Bengio, Lamblin, Popovici & Larochelle, NIPS 2006 (autoassociators); Vincent et al., JMLR 11:3371-3408
+(2010).
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from pretrain.checks import check_sizes
 from pretrain.corruption import Corruption, NoCorruption
 from pretrain.layers import ACTIVATIONS, Dense, logit_mean, uniform
 from pretrain.losses import Loss, check_loss, reconstruction_loss
-from pretrain.types import Batch, Metrics
+from pretrain.penalties import KLSparsity, NoPenalty, Penalty
+from pretrain.types import Batch, Inputs, Metrics
 
 
 class AutoencoderParams(NamedTuple):
@@ -49,6 +52,7 @@ class Autoencoder:
         activation: of the code, a key of `pretrain.layers.ACTIVATIONS`.
         corruption: of the input, while training.
         initial_scale: initial weights are U(-initial_scale/sqrt(n_in), initial_scale/sqrt(n_in)).
+        penalty: on the code of what the encoder saw: the corrupted input while training.
     """
 
     n_hidden: int = struct.field(pytree_node=False)
@@ -57,18 +61,24 @@ class Autoencoder:
     activation: str = struct.field(pytree_node=False, default="sigmoid")
     corruption: Corruption = NoCorruption()
     initial_scale: float | Array = 1.0
+    penalty: Penalty = NoPenalty()
 
-    needs_labels = False
+    needs = ()
 
     def __post_init__(self) -> None:
         check_sizes(n_hidden=self.n_hidden)
         check_loss(self.loss)
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+        if isinstance(self.penalty, KLSparsity) and self.activation != "sigmoid":
+            raise ValueError(
+                f"KLSparsity takes codes for probabilities, in (0, 1); got activation {self.activation!r}: "
+                "use activation='sigmoid', or L1 on this code"
+            )
 
     @property
-    def unit_inputs(self) -> bool:
-        return self.loss == "cross_entropy"
+    def inputs(self) -> Inputs:
+        return "unit" if self.loss == "cross_entropy" else "real"
 
     def init(self, key: Array, data: Batch) -> tuple[AutoencoderParams, Any]:
         """Uniform weights and zero biases; the decoder's biases reproduce each feature's mean."""
@@ -79,19 +89,30 @@ class Autoencoder:
         decoder_bias = logit_mean(data.x) if self.loss == "cross_entropy" else data.x.mean(axis=0)
         return AutoencoderParams(weights, jnp.zeros((self.n_hidden,)), decoder, decoder_bias), ()
 
-    def _loss(self, params: AutoencoderParams, x: Array, seen: Array) -> Array:
-        preactivation = self.decoder(params).preactivation(self.layer(params)(seen))
-        return reconstruction_loss(self.loss, x, preactivation).mean()
+    def _objective(self, params: AutoencoderParams, x: Array, seen: Array) -> tuple[Array, Metrics]:
+        """What is descended, and what it is made of."""
+        layer = self.layer(params)
+        code = layer(seen)
+        loss = reconstruction_loss(self.loss, x, self.decoder(params).preactivation(code)).mean()
+        if isinstance(self.penalty, NoPenalty):
+            return loss, {"loss": loss}
+        penalty = self.penalty(layer, seen, code)
+        return loss + penalty, {"loss": loss, "penalty": penalty}
 
     def gradient(self, params: AutoencoderParams, state: Any, batch: Batch, key: Array) -> tuple[Any, Any, Metrics]:
-        """The gradient of the mean reconstruction loss of the corrupted minibatch."""
+        """The gradient of the mean reconstruction loss of the corrupted minibatch, and of the penalty.
+
+        Reports ``loss``, of the reconstruction alone, and beside it the ``penalty`` where there is one.
+        """
         seen = self.corruption(batch.x, key)
-        loss, grads = jax.value_and_grad(self._loss)(params, batch.x, seen)
-        return grads, state, {"loss": loss}
+        grads, measures = jax.grad(self._objective, has_aux=True)(params, batch.x, seen)
+        return grads, state, measures
 
     def evaluate(self, params: AutoencoderParams, batch: Batch, key: Array) -> Metrics:
-        """``loss``: the mean reconstruction loss of the *clean* input, summed over features."""
-        return {"loss": self._loss(params, batch.x, batch.x)}
+        """``loss``: the mean reconstruction loss of the *clean* input, summed over features; and the ``penalty`` of its
+        code, where there is one.
+        """
+        return self._objective(params, batch.x, batch.x)[1]
 
     def layer(self, params: AutoencoderParams) -> Dense:
         """The encoder."""

@@ -4,14 +4,19 @@
 
     logits = h_L W + b,   L = - log softmax(logits)[y]
 
-Initial hidden weights are U(-1/sqrt(n_in), 1/sqrt(n_in)), the recipe of 2009 (Larochelle et al.); a stack of
-pretrained layers takes their place through `pretrain.stack.fine_tune`. The output layer starts at zero: every class
-equally likely.
+Initial hidden weights are U(-1/sqrt(n_in), 1/sqrt(n_in)), the recipe of 2009 (Larochelle et al.), or Glorot's or He's;
+a stack of pretrained layers takes their place through `pretrain.stack.fine_tune`. The output layer starts at zero:
+every class equally likely.
+
+Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 15:1929-1958, 2014) zeroes each unit with
+probability p while training, and divides those that are kept by 1 - p, so that a preactivation above keeps its mean; at
+evaluation nothing is dropped or scaled. The paper does not divide, and multiplies the weights above by 1 - p at
+evaluation: it is the same network, its weights in other units.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +25,36 @@ from flax import struct
 from jax import Array
 
 from pretrain.checks import check_sizes
-from pretrain.layers import ACTIVATIONS, Dense, uniform
+from pretrain.draws import unit_uniform
+from pretrain.layers import ACTIVATIONS, INITIALIZATIONS, Dense, uniform
 from pretrain.network import Network
-from pretrain.types import Batch, Metrics
+from pretrain.types import Batch, Inputs, Metrics, Needs
+
+Initialization = Literal["uniform", "glorot", "he"]
 
 
 def output_layer(key: Array, n_in: int, n_classes: int, scale: float | Array) -> Dense:
     """A new linear layer of logits: uniform weights, zero biases."""
     return Dense(uniform(key, n_in, n_classes, scale), jnp.zeros((n_classes,)), "linear")
+
+
+def classification(logits: Array, labels: Array | None) -> Metrics:
+    """``error`` in percent, NaN where the loss is, and ``loss``, the mean cross-entropy in nats."""
+    assert labels is not None
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    error = 100.0 * (logits.argmax(axis=-1) != labels).mean()
+    return {"error": jnp.where(jnp.isfinite(loss), error, jnp.nan), "loss": loss}
+
+
+def drop(x: Array, key: Array, rate: float | Array) -> Array:
+    """Zeroes each value with probability ``rate`` and divides the others by ``1 - rate``: the mean stays."""
+    return x * (unit_uniform(key, x.shape) >= rate) / (1.0 - rate)
+
+
+def _check_dropout(**rates: Any) -> None:
+    for name, rate in rates.items():
+        if isinstance(rate, int | float) and not 0.0 <= rate < 1.0:
+            raise ValueError(f"{name} is the probability of dropping a unit, from 0 to below 1; got {rate}")
 
 
 @struct.dataclass
@@ -38,8 +65,12 @@ class Classifier:
         n_classes: labels are ``0 .. n_classes - 1``.
         n_hidden: units of each hidden layer, from the bottom up; () is softmax regression.
         activation: of the hidden layers, a key of `pretrain.layers.ACTIVATIONS`.
-        initial_scale: initial hidden weights are U(-initial_scale/sqrt(n_in), initial_scale/sqrt(n_in)).
-        output_scale: the same of the output layer; 0 starts it at zero.
+        initial_scale: factor on the initial hidden weights.
+        output_scale: initial output weights are U(-output_scale/sqrt(n_in), output_scale/sqrt(n_in)); 0 starts at zero.
+        initialization: of the hidden weights, a key of `pretrain.layers.INITIALIZATIONS`: ``uniform`` for
+            U(-1/sqrt(n_in), 1/sqrt(n_in)), ``glorot`` for tanh and sigmoid units, ``he`` for rectified linear ones.
+        dropout: probability of dropping each hidden unit while training; None is no dropout.
+        input_dropout: the same of each input.
     """
 
     n_classes: int = struct.field(pytree_node=False)
@@ -47,9 +78,9 @@ class Classifier:
     activation: str = struct.field(pytree_node=False, default="sigmoid")
     initial_scale: float | Array = 1.0
     output_scale: float | Array = 0.0
-
-    unit_inputs = False
-    needs_labels = True
+    initialization: Initialization = struct.field(pytree_node=False, default="uniform")
+    dropout: float | Array | None = None
+    input_dropout: float | Array | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_hidden, tuple):
@@ -57,23 +88,44 @@ class Classifier:
         check_sizes(n_classes=self.n_classes, **{f"n_hidden[{i}]": n for i, n in enumerate(self.n_hidden)})
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+        if self.initialization not in INITIALIZATIONS:
+            raise ValueError(f"initialization must be one of {', '.join(INITIALIZATIONS)}; got {self.initialization!r}")
+        _check_dropout(dropout=self.dropout, input_dropout=self.input_dropout)
+
+    @property
+    def inputs(self) -> Inputs:
+        return "real"
+
+    @property
+    def needs(self) -> tuple[Needs, ...]:
+        return ("labels",)
 
     def init(self, key: Array, data: Batch) -> tuple[Network, Any]:
         """A network of random layers."""
         keys = jax.random.split(key, len(self.n_hidden) + 1)
-        sizes = (data.x.shape[-1], *self.n_hidden)
+        sizes, draw = (data.x.shape[-1], *self.n_hidden), INITIALIZATIONS[self.initialization]
         hidden = tuple(
-            Dense(uniform(k, n_in, n_out, self.initial_scale), jnp.zeros((n_out,)), self.activation)
+            Dense(draw(k, n_in, n_out, self.initial_scale), jnp.zeros((n_out,)), self.activation)
             for k, n_in, n_out in zip(keys, sizes[:-1], sizes[1:], strict=False)
         )
         output = output_layer(keys[-1], sizes[-1], self.n_classes, self.output_scale)
         return Network((*hidden, output), head=True), ()
 
+    def _training_logits(self, params: Network, x: Array, key: Array) -> Array:
+        """``[batch, n_classes]`` logits with inputs and hidden units dropped."""
+        if self.input_dropout is not None:
+            x = drop(x, jax.random.fold_in(key, 0), self.input_dropout)
+        for index, layer in enumerate(params.layers[:-1]):
+            x = layer(x)
+            if self.dropout is not None:
+                x = drop(x, jax.random.fold_in(key, index + 1), self.dropout)
+        return params.layers[-1](x)
+
     def gradient(self, params: Network, state: Any, batch: Batch, key: Array) -> tuple[Network, Any, Metrics]:
-        """The gradient of the mean cross-entropy; reports ``loss`` in nats and ``error`` in percent."""
+        """The gradient of the mean cross-entropy, under dropout; reports ``loss`` in nats and ``error`` in percent."""
 
         def objective(params: Network) -> tuple[Array, Metrics]:
-            measures = self.evaluate(params, batch, key)
+            measures = classification(self._training_logits(params, batch.x, key), batch.y)
             return measures["loss"], measures
 
         grads, measures = jax.grad(objective, has_aux=True)(params)
@@ -81,11 +133,7 @@ class Classifier:
 
     def evaluate(self, params: Network, batch: Batch, key: Array) -> Metrics:
         """``error``: misclassified rows in percent, NaN where the loss is; ``loss``: mean cross-entropy in nats."""
-        assert batch.y is not None
-        logits = params(batch.x)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean()
-        error = 100.0 * (logits.argmax(axis=-1) != batch.y).mean()
-        return {"error": jnp.where(jnp.isfinite(loss), error, jnp.nan), "loss": loss}
+        return classification(params(batch.x), batch.y)
 
     def layer(self, params: Network) -> Network:
         """The whole network."""

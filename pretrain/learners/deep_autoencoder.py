@@ -17,10 +17,10 @@ from flax import struct
 from jax import Array
 
 from pretrain.checks import check_sizes
-from pretrain.layers import Dense, compose, uniform
+from pretrain.layers import ACTIVATIONS, Dense, compose, uniform
 from pretrain.losses import Loss, check_loss, reconstruction_loss
 from pretrain.network import Unrolled
-from pretrain.types import Batch, Metrics
+from pretrain.types import Batch, Inputs, Metrics
 
 
 @struct.dataclass
@@ -30,24 +30,28 @@ class DeepAutoencoder:
     Attributes:
         n_hidden: units of the encoder's layers, from the bottom up; the decoder mirrors them.
         loss: ``cross_entropy`` (inputs in [0, 1], sigmoid output) or ``squared_error`` (linear output).
+        code_activation: of the innermost layer, a key of `pretrain.layers.ACTIVATIONS`; linear in the 2006 paper.
         initial_scale: initial weights are U(-initial_scale/sqrt(n_in), initial_scale/sqrt(n_in)).
     """
 
     n_hidden: tuple[int, ...] = struct.field(pytree_node=False)
     loss: Loss = struct.field(pytree_node=False, default="cross_entropy")
+    code_activation: str = struct.field(pytree_node=False, default="sigmoid")
     initial_scale: float | Array = 1.0
 
-    needs_labels = False
+    needs = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_hidden, tuple) or not self.n_hidden:
             raise ValueError(f"n_hidden must be a tuple of at least one layer size; got {self.n_hidden!r}")
         check_sizes(**{f"n_hidden[{i}]": n for i, n in enumerate(self.n_hidden)})
         check_loss(self.loss)
+        if self.code_activation not in ACTIVATIONS:
+            raise ValueError(f"code_activation must be one of {', '.join(ACTIVATIONS)}; got {self.code_activation!r}")
 
     @property
-    def unit_inputs(self) -> bool:
-        return self.loss == "cross_entropy"
+    def inputs(self) -> Inputs:
+        return "unit" if self.loss == "cross_entropy" else "real"
 
     def init(self, key: Array, data: Batch) -> tuple[Unrolled, Any]:
         """Random sigmoid layers; with squared error the last one is linear."""
@@ -61,6 +65,7 @@ class DeepAutoencoder:
         if self.loss == "squared_error":
             layers[-1] = Dense(layers[-1].weights, layers[-1].bias, "linear")
         depth = len(self.n_hidden)
+        layers[depth - 1] = layers[depth - 1].replace(activation=self.code_activation)  # type: ignore[attr-defined]
         return Unrolled(tuple(layers[:depth]), tuple(layers[depth:])), ()
 
     def _loss(self, params: Unrolled, x: Array) -> Array:

@@ -25,7 +25,7 @@ from jax import Array
 
 from pretrain.checks import check_sizes
 from pretrain.layers import Dense, logit_mean
-from pretrain.types import Batch, Metrics
+from pretrain.types import Batch, Inputs, Metrics
 
 
 class AutoregressionParams(NamedTuple):
@@ -47,11 +47,14 @@ class LogisticAutoregression:
     n_hidden: int = struct.field(pytree_node=False)
     fill_diagonal: bool = struct.field(pytree_node=False, default=False)
 
-    unit_inputs = True
-    needs_labels = False
+    needs = ()
 
     def __post_init__(self) -> None:
         check_sizes(n_hidden=self.n_hidden)
+
+    @property
+    def inputs(self) -> Inputs:
+        return "unit"
 
     def init(self, key: Array, data: Batch) -> tuple[AutoregressionParams, Any]:
         """Zero weights and the logit of each feature's mean as bias; the problem is convex.

@@ -1,24 +1,33 @@
-"""The restricted Boltzmann machine with Bernoulli units, trained by contrastive divergence.
+"""The restricted Boltzmann machine: two layers of units with an energy, trained by contrasting data with samples.
 
-Energy and free energy of visible ``v`` and hidden ``h``, both binary::
+Energy and free energy of visible ``v`` and hidden ``h``, with ``s_i = 1`` but for Gaussian visible units of learned
+variance ``s_i^2 = exp(z_i)``, and ``a_j = c_j + sum_i W_ij v_i / s_i^2``::
 
-    E(v, h) = - v.b - h.c - v W h
-    F(v)    = - log sum_h exp(-E(v, h)) = - v.b - sum_j softplus(c_j + (v W)_j)
+    Bernoulli visible   E(v, h) = - v.b - h.c - v W h
+    Gaussian visible    E(v, h) = sum_i (v_i - b_i)^2 / (2 s_i^2) - sum_ij W_ij h_j v_i / s_i^2 - h.c
+    either, F(v) = - log sum_h exp(-E(v, h)) = (the part of v alone) - sum_j A(a_j)
 
-The gradient of the mean negative log-likelihood is ``<dF/dtheta>_data - <dF/dtheta>_model``. CD-k replaces the model's
-average by one over chains that start at the data and run k Gibbs steps; PCD keeps the chains from update to update::
+where ``A`` is the hidden units' log-partition, softplus for Bernoulli ones (`pretrain.units`; Gaussian and rectified
+hidden units add an ``r(h)`` without parameters to ``E``). The gradient of the mean negative log-likelihood is
+``<dF/dtheta>_data - <dF/dtheta>_model``. A sampler (`pretrain.samplers`) puts samples ``vk`` in the model's place::
 
-    dW = - (<v0 h0> - <vk hk>),   db = - (<v0> - <vk>),   dc = - (<h0> - <hk>)
+    dW = (<vk hk> - <v0 h0>) / s^2,   db = (<vk> - <v0>) / s^2,   dc = <hk> - <h0>
+    dz = ((<(vk - b)^2> - <(v0 - b)^2>) / 2 - sum_j W_ij (<vk hk> - <v0 h0>)_ij) / s^2
 
-with hidden *probabilities* in these statistics and hidden *samples* inside the chain (they are the bottleneck). Written
-this way a CD-1 update is five matrix products; the surrogate loss ``<F(v0)> - <F(vk)>`` gives the same gradient.
+with hidden *means* in these statistics and hidden *samples* inside the chain (they are the bottleneck). Written this
+way a CD-1 update is five matrix products; the surrogate loss ``<F(v0)> - <F(vk)>`` gives the same gradient.
 
-References: Hinton, *Training products of experts*, Neural Computation 14 (2002); Tieleman, ICML 2008 (PCD); Hinton, *A
-practical guide to training restricted Boltzmann machines*, UTML TR 2010-003.
+Label units: ``n_classes`` more visible columns, one softmax group, join every row with its label, and ``P(y | x)`` is
+a softmax over ``-F(x, y)``, exactly (Larochelle & Bengio, *Classification using discriminative restricted Boltzmann
+machines*, ICML 2008).
+
+References: Hinton, *A practical guide to training restricted Boltzmann machines*, UTML TR 2010-003; Cho, Ilin & Raiko,
+ICANN 2011 (learned variances); Lee, Ekanadham & Ng, NIPS 2008 (sparsity).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -27,138 +36,303 @@ from flax import struct
 from jax import Array
 
 from pretrain.checks import check_sizes
-from pretrain.draws import unit_uniform
-from pretrain.layers import Dense, logit_mean
-from pretrain.types import Batch, Metrics
+from pretrain.layers import Dense
+from pretrain.samplers import CD, ParallelTempering, Phase, Sampler
+from pretrain.types import Batch, Inputs, Metrics, Needs
+from pretrain.units import BernoulliUnits, GaussianUnits, RectifiedUnits, SoftmaxUnits, Units, WithLabels
+from pretrain.units import sample as sample
+
+LOWEST_LOG_VARIANCE = math.log(0.05)
+"""A learned variance does not sink below this (by more than one update): that of a constant feature would never end."""
 
 
 class RBMParams(NamedTuple):
-    """Attributes: ``weights`` [visible, hidden], ``visible_bias`` [visible], ``hidden_bias`` [hidden]."""
+    """Attributes: ``weights`` [visible, hidden], ``visible_bias`` [visible], ``hidden_bias`` [hidden], and
+    ``log_variance`` [visible] of Gaussian visible units where it is learned. Label units are the last ``visible`` ones
+    of weights and bias.
+    """
 
     weights: Array
     visible_bias: Array
     hidden_bias: Array
+    log_variance: Array | None = None
 
 
 def hidden_probabilities(params: RBMParams, visible: Array) -> Array:
-    """``P(h = 1 | v)``, ``[..., hidden]``."""
+    """``P(h = 1 | v)`` of Bernoulli units, ``[..., hidden]``."""
     return jax.nn.sigmoid(visible @ params.weights + params.hidden_bias)
 
 
 def visible_probabilities(params: RBMParams, hidden: Array) -> Array:
-    """``P(v = 1 | h)``, ``[..., visible]``."""
+    """``P(v = 1 | h)`` of Bernoulli units, ``[..., visible]``."""
     return jax.nn.sigmoid(hidden @ params.weights.T + params.visible_bias)
 
 
 def free_energy(params: RBMParams, visible: Array) -> Array:
-    """``F(v)`` in nats, ``[...]``: minus the log of the unnormalised probability of ``visible``."""
+    """``F(v)`` of Bernoulli units in nats, ``[...]``: minus the log of the unnormalised probability of ``visible``."""
     softplus = jax.nn.softplus(visible @ params.weights + params.hidden_bias)
     return -visible @ params.visible_bias - softplus.sum(axis=-1)
 
 
-def sample(key: Array, probabilities: Array) -> Array:
-    """Bernoulli samples as float32 zeros and ones, drawn in float32 (a bfloat16 draw is biased)."""
-    return (unit_uniform(key, probabilities.shape) < probabilities).astype(jnp.float32)
+@struct.dataclass
+class SparsityTarget:
+    """Pulls each hidden unit's running mean activation ``q`` to a target ``p``.
+
+    The penalty is the cross-entropy of ``p`` and ``q``, whose slope in a Bernoulli unit's total input is ``q - p``; the
+    same slope goes to the bias and, times the mean visible value, to the weights (Hinton 2010, section 11)::
+
+        dc_j += cost (q_j - p),   dW_ij += cost (q_j - p) <v_i> / s_i^2,   q <- decay q + (1 - decay) <h0>
+
+    Attributes:
+        target: ``p``, 0.01 to 0.1.
+        cost: its weight beside the likelihood.
+        decay: of the running mean, at every update.
+    """
+
+    target: float | Array = 0.1
+    cost: float | Array = 0.1
+    decay: float | Array = 0.9
+
+
+class SparseState(NamedTuple):
+    """Attributes: ``sampler``, the sampler's state; ``activity`` [hidden], the running mean of the hidden units."""
+
+    sampler: Any
+    activity: Array
 
 
 @struct.dataclass
-class BernoulliRBM:
-    """A Bernoulli RBM and how it is trained.
+class RBM:
+    """A restricted Boltzmann machine and how it is trained.
 
     Attributes:
         n_hidden: hidden units.
-        k: Gibbs steps an update.
-        persistent: whether the chains go on from the last update (PCD) or restart at the data (CD).
-        sample_visible: whether the chain passes visible samples or probabilities (mean-field, less noise). Persistent
-            chains always pass samples: they are to reach the model's distribution.
-        n_chains: persistent chains.
+        visible: kind of the visible units.
+        hidden: kind of the hidden units; Gaussian ones are a linear code (Hinton & Salakhutdinov, Science 2006).
+        sampler: of the negative phase: `CD`, `PCD`, `FastPCD` or `ParallelTempering`.
+        n_classes: label units, 0 for none.
+        sample_visible: whether a chain from the data passes visible samples or means (mean-field, less noise).
+            Persistent chains always pass samples, for they are to reach the model's distribution; and so do learned
+            variances, which means would mislead.
+        sparsity: a `SparsityTarget`, or None.
         initial_scale: standard deviation of the initial weights.
+
+    Gaussian visible units and rectified or Gaussian hidden ones need a 10 to 100 times smaller learning rate;
+    persistent chains go with plain `Sgd`: under momentum parameters and chains swing about each other.
     """
 
     n_hidden: int = struct.field(pytree_node=False)
-    k: int = struct.field(pytree_node=False, default=1)
-    persistent: bool = struct.field(pytree_node=False, default=False)
+    visible: Units = BernoulliUnits()
+    hidden: Units = BernoulliUnits()
+    sampler: Sampler = CD(1)
+    n_classes: int = struct.field(pytree_node=False, default=0)
     sample_visible: bool = struct.field(pytree_node=False, default=False)
-    n_chains: int = struct.field(pytree_node=False, default=100)
+    sparsity: SparsityTarget | None = None
     initial_scale: float | Array = 0.01
 
-    unit_inputs = True
-    needs_labels = False
-
     def __post_init__(self) -> None:
-        check_sizes(n_hidden=self.n_hidden, k=self.k, n_chains=self.n_chains)
+        check_sizes(n_hidden=self.n_hidden)
+        if self.n_classes != 0:
+            check_sizes(n_classes=self.n_classes)
+        if isinstance(self.hidden, SoftmaxUnits):
+            raise ValueError("softmax units are for the visible layer; got them as hidden: use BernoulliUnits()")
+        if isinstance(self.hidden, GaussianUnits) and self.hidden.learn_variance:
+            raise ValueError("hidden Gaussian units have variance 1; got learn_variance=True: use GaussianUnits()")
+        if isinstance(self.hidden, RectifiedUnits) and isinstance(self.visible, RectifiedUnits):
+            raise ValueError("rectified units on both sides have no bounded energy: make the visible ones Gaussian")
+        others = [
+            u for u in (self.visible, self.hidden) if isinstance(u, GaussianUnits | RectifiedUnits | SoftmaxUnits)
+        ]
+        if isinstance(self.sampler, ParallelTempering) and (others or self.n_classes):
+            found = type(others[0]).__name__ if others else f"n_classes={self.n_classes}"
+            raise ValueError(f"parallel tempering is for Bernoulli units only; got {found}: use PCD or FastPCD")
+
+    @property
+    def inputs(self) -> Inputs:
+        return self.visible.inputs
+
+    @property
+    def needs(self) -> tuple[Needs, ...]:
+        return ("labels",) if self.n_classes else ()
+
+    @property
+    def visible_units(self) -> Units | WithLabels:
+        """The visible layer, label units included."""
+        return WithLabels(self.visible, SoftmaxUnits(self.n_classes)) if self.n_classes else self.visible
+
+    @property
+    def _learned_variance(self) -> bool:
+        return isinstance(self.visible, GaussianUnits) and self.visible.learn_variance
+
+    @property
+    def sampled(self) -> bool:
+        """Whether chains that start at the data pass visible samples."""
+        return self.sample_visible or self._learned_variance
+
+    def rows(self, batch: Batch) -> Array:
+        """The visible values of a batch, ``[batch, visible + n_classes]``: ``x``, and the label as one of n_classes."""
+        if not self.n_classes:
+            return batch.x
+        assert batch.y is not None
+        return jnp.concatenate([batch.x, jax.nn.one_hot(batch.y, self.n_classes)], axis=-1)
 
     def init(self, key: Array, data: Batch) -> tuple[RBMParams, Any]:
-        """Weights ~ N(0, initial_scale), hidden biases 0, visible biases the logit of each pixel's mean.
+        """Weights ~ N(0, initial_scale), hidden biases 0, visible biases those that give each column's mean.
 
-        Persistent chains start at samples of the visible biases.
+        Persistent chains start at samples of the visible biases, running means at the sparsity target.
         """
-        n_visible = data.x.shape[-1]
-        weights = self.initial_scale * jax.random.normal(key, (n_visible, self.n_hidden))
-        params = RBMParams(weights, logit_mean(data.x), jnp.zeros((self.n_hidden,)))
-        if not self.persistent:
-            return params, ()
-        means = jnp.broadcast_to(jax.nn.sigmoid(params.visible_bias), (self.n_chains, n_visible))
-        return params, sample(jax.random.fold_in(key, 1), means)
+        rows = self.rows(data)
+        weights = self.initial_scale * jax.random.normal(key, (rows.shape[-1], self.n_hidden))
+        log_variance = jnp.zeros((data.x.shape[-1],)) if self._learned_variance else None
+        bias = self.visible_units.initial_bias(rows)
+        params = RBMParams(weights, bias, jnp.zeros((self.n_hidden,)), log_variance)
+        state = self.sampler.init(self, params, jax.random.fold_in(key, 1))
+        if self.sparsity is None:
+            return params, state
+        return params, SparseState(state, jnp.full((self.n_hidden,), self.sparsity.target, jnp.float32))
 
-    def gibbs(self, params: RBMParams, hidden: Array, key: Array) -> tuple[Array, Array]:
-        """One step ``h -> v -> P(h | v)``: from hidden samples to (visible, hidden probabilities)."""
-        visible = visible_probabilities(params, hidden)
-        if self.sample_visible or self.persistent:
-            visible = sample(key, visible)
-        return visible, hidden_probabilities(params, visible)
+    def _precision(self, params: RBMParams) -> Array:
+        """``1/s^2`` where it is learned, ``[visible + n_classes]``."""
+        assert params.log_variance is not None
+        return jnp.concatenate([jnp.exp(-params.log_variance), jnp.ones((self.n_classes,))])
 
-    def chain(self, params: RBMParams, hidden: Array, key: Array) -> tuple[Array, Array, Array]:
-        """``k`` Gibbs steps from hidden probabilities: (visible, hidden probabilities, visible of the first step)."""
+    def hidden_input(self, params: RBMParams, visible: Array) -> Array:
+        """The total inputs ``a`` to the hidden units, ``[..., hidden]``."""
+        if params.log_variance is not None:
+            visible = visible * self._precision(params)
+        return visible @ params.weights + params.hidden_bias
 
-        def step(index: Any, chain: tuple[Array, Array]) -> tuple[Array, Array]:
-            hidden_key, visible_key = jax.random.split(jax.random.fold_in(key, index))
-            return self.gibbs(params, sample(hidden_key, chain[1]), visible_key)
+    def visible_input(self, params: RBMParams, hidden: Array) -> Array:
+        """The total inputs to the visible units, ``[..., visible]``."""
+        return hidden @ params.weights.T + params.visible_bias
 
-        first, hidden = step(0, (hidden, hidden))
-        visible = first
-        if self.k > 1:
-            visible, hidden = jax.lax.fori_loop(1, self.k, step, (first, hidden))
-        return visible, hidden, first
+    def visible_sample(self, params: RBMParams, total: Array, key: Array) -> Array:
+        """Visible values drawn given their total inputs."""
+        return self.visible_units.sample(key, total, params.log_variance)
+
+    def gibbs(self, params: RBMParams, total: Array, key: Array, *, sampled: bool) -> tuple[Array, Array]:
+        """One step ``a -> h -> v -> a``: from total inputs to the hidden units to (visible, total inputs)."""
+        hidden_key, visible_key = jax.random.split(key)
+        total = self.visible_input(params, self.hidden.sample(hidden_key, total))
+        visible = self.visible_sample(params, total, visible_key) if sampled else self.visible_units.mean(total)
+        return visible, self.hidden_input(params, visible)
+
+    def contrast(self, params: RBMParams, data: Phase, chains: Phase) -> RBMParams:
+        """``<dF/dtheta>_data - <dF/dtheta>_chains``, the statistics of the module's docstring."""
+        (v0, a0), (vk, ak) = data, chains
+        h0, hk = self.hidden.mean(a0), self.hidden.mean(ak)
+        weights = vk.T @ hk / len(vk) - v0.T @ h0 / len(v0)
+        visible_bias = vk.mean(axis=0) - v0.mean(axis=0)
+        hidden_bias = hk.mean(axis=0) - h0.mean(axis=0)
+        if params.log_variance is None:
+            return RBMParams(weights, visible_bias, hidden_bias)
+        precision, n = self._precision(params), len(params.log_variance)
+        squares = [jnp.square(v - params.visible_bias).mean(axis=0) for v in (v0, vk)]
+        slope = (precision * (0.5 * (squares[1] - squares[0]) - (params.weights * weights).sum(axis=1)))[:n]
+        slope = jnp.where((params.log_variance < LOWEST_LOG_VARIANCE) & (slope > 0.0), 0.0, slope)
+        return RBMParams(precision[:, None] * weights, precision * visible_bias, hidden_bias, slope)
 
     def gradient(self, params: RBMParams, state: Any, batch: Batch, key: Array) -> tuple[RBMParams, Any, Metrics]:
-        """The contrastive-divergence direction, the next chains, and a measure of this minibatch.
+        """The sampler's estimate of the likelihood's gradient, the next state, and a measure of this minibatch.
 
-        The measure of CD is the squared ``reconstruction_error`` of the first step; of PCD the ``mean_gap``, the
-        squared distance between the mean images of data and chains.
+        The measure of CD is the squared ``reconstruction_error`` of the first step; of persistent chains the
+        ``mean_gap``, the squared distance between the mean rows of data and chains. With a sparsity target also the
+        ``mean_activation`` of the hidden units.
         """
-        v0 = batch.x
-        h0 = hidden_probabilities(params, v0)
-        start = hidden_probabilities(params, state) if self.persistent else h0
-        vk, hk, v1 = self.chain(params, start, key)
-        state = vk if self.persistent else state
-        rows, chains = v0.shape[0], vk.shape[0]
-        grads = RBMParams(
-            weights=vk.T @ hk / chains - v0.T @ h0 / rows,
-            visible_bias=vk.mean(axis=0) - v0.mean(axis=0),
-            hidden_bias=hk.mean(axis=0) - h0.mean(axis=0),
-        )
-        if self.persistent:  # the chains reconstruct nothing; how far their means are from the data's
-            return grads, state, {"mean_gap": jnp.square(grads.visible_bias).sum()}
-        return grads, state, {"reconstruction_error": jnp.square(v0 - v1).sum(axis=-1).mean()}
+        visible = self.rows(batch)
+        data = Phase(visible, self.hidden_input(params, visible))
+        if self.sparsity is None:
+            return self.sampler.gradient(self, params, state, data, key)
+        grads, chains, metrics = self.sampler.gradient(self, params, state.sampler, data, key)
+        return self._sparse(self.sparsity, params, SparseState(chains, state.activity), data, grads, metrics)
+
+    def _sparse(
+        self,
+        sparsity: SparsityTarget,
+        params: RBMParams,
+        state: SparseState,
+        data: Phase,
+        grads: RBMParams,
+        metrics: Any,
+    ) -> tuple[RBMParams, SparseState, Metrics]:
+        mean = self.hidden.mean(data.total).mean(axis=0)
+        activity = sparsity.decay * state.activity + (1.0 - sparsity.decay) * mean
+        pull = sparsity.cost * (activity - sparsity.target)
+        visible = data.visible.mean(axis=0)
+        if params.log_variance is not None:
+            visible = visible * self._precision(params)
+        grads = grads._replace(weights=grads.weights + visible[:, None] * pull, hidden_bias=grads.hidden_bias + pull)
+        return grads, state._replace(activity=activity), metrics | {"mean_activation": mean.mean()}
+
+    def free_energy(self, params: RBMParams, visible: Array) -> Array:
+        """``F(v)`` in nats, ``[...]``; of rectified hidden units that of the Bernoulli copies they stand for.
+
+        Raises:
+            ValueError: with rectified visible units, which have none in closed form.
+        """
+        own = self.visible_units.energy(visible, params.visible_bias, params.log_variance)
+        return own - self.hidden.log_partition(self.hidden_input(params, visible))
+
+    def class_log_probabilities(self, params: RBMParams, x: Array) -> Array:
+        """``log P(y | x)``, ``[..., n_classes]``, exactly: the free energies of ``x`` joined with every label.
+
+        Raises:
+            ValueError: if the machine has no label units.
+        """
+        if not self.n_classes:
+            raise ValueError("this machine has no label units: train it with n_classes=...")
+        absent = jnp.zeros((*x.shape[:-1], self.n_classes))
+        total = self.hidden_input(params, jnp.concatenate([x, absent], axis=-1))
+        labels = slice(-self.n_classes, None)
+        inside = self.hidden.log_partition(total[..., None, :] + params.weights[labels])
+        return jax.nn.log_softmax(inside + params.visible_bias[labels])
 
     def evaluate(self, params: RBMParams, batch: Batch, key: Array) -> Metrics:
-        """``reconstruction_error`` (squared, summed over pixels, of a mean-field pass) and mean ``free_energy`` in
-        nats.
+        """``reconstruction_error`` (squared, summed over visible units, of a mean-field pass), mean ``free_energy`` in
+        nats (not with rectified visible units) and, with label units, the ``error`` of the likeliest class in percent.
 
         CD follows the gradient of neither; the gap of free energies between training and validation rows tells of
         overfitting (it needs no partition function).
         """
-        reconstruction = visible_probabilities(params, hidden_probabilities(params, batch.x))
-        return {
-            "reconstruction_error": jnp.square(batch.x - reconstruction).sum(axis=-1).mean(),
-            "free_energy": free_energy(params, batch.x).mean(),
-        }
+        visible = self.rows(batch)
+        hidden = self.hidden.mean(self.hidden_input(params, visible))
+        reconstruction = self.visible_units.mean(self.visible_input(params, hidden))
+        measures = {"reconstruction_error": jnp.square(visible - reconstruction).sum(axis=-1).mean()}
+        if not isinstance(self.visible, RectifiedUnits):
+            measures["free_energy"] = self.free_energy(params, visible).mean()
+        if self.n_classes:
+            log_probabilities = self.class_log_probabilities(params, batch.x)
+            error = 100.0 * (log_probabilities.argmax(axis=-1) != batch.y).mean()
+            measures["error"] = jnp.where(jnp.isfinite(log_probabilities).all(), error, jnp.nan)
+        return measures
 
     def layer(self, params: RBMParams) -> Dense:
-        """The recognition layer ``P(h = 1 | v)``."""
-        return Dense(params.weights, params.hidden_bias, "sigmoid")
+        """The recognition layer, the hidden units' mean (of rectified ones ``max(0, a)``) given ``x``."""
+        n = params.weights.shape[0] - self.n_classes
+        weights = params.weights[:n]
+        if params.log_variance is not None:
+            weights = weights * jnp.exp(-params.log_variance)[:, None]
+        return Dense(weights, params.hidden_bias, self.hidden.activation)
 
     def decoder(self, params: RBMParams) -> Dense:
-        """The generative layer ``P(v = 1 | h)``."""
-        return Dense(params.weights.T, params.visible_bias, "sigmoid")
+        """The generative layer, the visible units' mean given the hidden ones; label units are left out.
+
+        Raises:
+            ValueError: with softmax visible units.
+        """
+        if isinstance(self.visible, SoftmaxUnits):
+            raise ValueError("softmax visible units have no decoder among the layers: use BernoulliUnits()")
+        n = params.weights.shape[0] - self.n_classes
+        return Dense(params.weights[:n].T, params.visible_bias[:n], self.visible.activation)
+
+
+@struct.dataclass
+class BernoulliRBM(RBM):
+    """An `RBM` with Bernoulli units on both sides."""
+
+
+@struct.dataclass
+class GaussianRBM(RBM):
+    """An `RBM` with Gaussian visible units; it takes standardised rows."""
+
+    visible: Units = GaussianUnits()

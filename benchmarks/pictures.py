@@ -1,4 +1,4 @@
-"""First-layer filters as a result keeps them: a few small pictures of 8 bits a weight, in a line of JSON."""
+"""Pictures as a result keeps them: small, at 8 bits a pixel, in a line of JSON."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 FILTERS = 36
+"""Filters of a layer that are kept."""
 
 
-def pack(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
+def filters(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
     """`FILTERS` evenly spaced columns of ``[features, units]`` as pictures, each scaled by its largest absolute weight.
 
     Evenly spaced because units may be in the order of the pixels (autoregression), whose first ones are never on.
@@ -26,7 +27,7 @@ def pack(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
 
 
 def packed(pictures: np.ndarray) -> dict[str, Any]:
-    """Pictures ``[filters, height, width]`` in the form that `pack` describes."""
+    """Pictures ``[filters, height, width]`` in the form that `filters` describes."""
     scales = np.maximum(np.abs(pictures).max(axis=(1, 2)), 1e-12)
     levels = np.round(pictures / scales[:, None, None] * 127).astype(np.int8)
     data = base64.b64encode(zlib.compress(levels.tobytes(), 9)).decode()

@@ -1,0 +1,95 @@
+"""Learning from few labels: pretraining on all training images, fine-tuning on those that have a label.
+
+The question of Weston, Ratle & Collobert (*Deep learning via semi-supervised embedding*, ICML 2008): what do unlabelled
+rows buy, as labels become scarce? The networks and layers are those of the family table.
+"""
+
+from __future__ import annotations
+
+from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
+from benchmarks.papers import family
+from benchmarks.papers.larochelle2009 import tuning
+from benchmarks.tasks.classification import Classification
+from pretrain.data import digits, mnist
+from pretrain.stage import Stage
+
+COUNTS = (100, 600, 1_000, 3_000, 10_000, 50_000)
+SMOKE_COUNTS = (50, 1_197)
+SERIES = {
+    "srbm": "SRBM",
+    "saa": "SAA",
+    "sdae": "SDAE",
+    "embedding": "embedding",
+    "deep-2009": "none, 2009",
+    "deep-today": "none, today",
+}
+WESTON = "Weston et al., ICML 2008, as recalled: its text was not at hand"
+PUBLISHED: dict[str, dict[int, float]] = {
+    "embedding": dict(zip(COUNTS, (16.86, 5.97, 5.73, 3.59), strict=False)),
+    "deep-2009": dict(zip(COUNTS, (25.81, 11.44, 10.70, 6.04), strict=False)),
+}
+
+
+def fine_tuning(name: str, n_hidden: tuple[int, ...], labels: int, epochs: int, batch_size: int) -> Stage:
+    """The family's fine-tuning, on so many labels: fewer labels, more epochs."""
+    if name == "deep-today":
+        return family.todays(n_hidden, epochs, batch_size)
+    if name == "deep-2009":
+        return tuning(1.0, epochs, batch_size, n_hidden=n_hidden, start=epochs / 2)
+    return tuning(1.0, epochs, batch_size)
+
+
+def epochs_for(labels: int) -> int:
+    """Epochs of fine-tuning: between 10 (all labels) and 100."""
+    return {100: 60, 600: 60, 1_000: 50, 3_000: 30, 10_000: 20, 50_000: 10}[labels]
+
+
+def mnist_plan(name: str, labels: int) -> Plan:
+    """A row on MNIST."""
+    stage = fine_tuning(name, (500,) * 3, labels, epochs_for(labels), 20 if labels <= 3_000 else 50)
+    if name.startswith("deep-"):
+        return Plan((), stage, labels=labels)
+    return Plan((family.quick_layer(name),) * 3, stage, pairs=family.PAIRS.get(name), labels=labels)
+
+
+def smoke_plan(name: str, labels: int) -> Plan:
+    """A row on the 8x8 digits."""
+    stage = fine_tuning(name, (32,) * 3, labels, 10, 10)
+    if name.startswith("deep-"):
+        return Plan((), stage, labels=labels)
+    return Plan((family.smoke_layer(name),) * 3, stage, pairs=family.SMOKE_PAIRS.get(name), labels=labels)
+
+
+def rows() -> list[Row]:
+    """A row a series and number of labels; those of a series follow each other, for they share a stack."""
+    found = []
+    for name, title in SERIES.items():
+        for labels in sorted({*COUNTS, *SMOKE_COUNTS}):
+            plans = {"quick": mnist_plan(name, labels), "paper": mnist_plan(name, labels)} if labels in COUNTS else {}
+            plans |= {"smoke": smoke_plan(name, labels)} if labels in SMOKE_COUNTS else {}
+            test = PUBLISHED.get(name, {}).get(labels)
+            published = Published(test=test, source=WESTON if test else "")
+            found.append(Row(f"{name}-{labels}", f"{title}, {labels:,} labels", published, plans, title, labels))
+    return found
+
+
+EXPERIMENT = Experiment(
+    name="labels",
+    title="MNIST: learning from few labels",
+    source="",
+    metric="classification error, percent",
+    task=Classification(),
+    scales={
+        "smoke": Scale("digits", 1, "8x8 digits, not MNIST, three layers of 32: it shows that everything runs"),
+        "quick": Scale("mnist", 3, "three layers of 500, pretrained on 50,000 images without labels"),
+        "paper": Scale("mnist", 10, "three layers of 500, pretrained on 50,000 images without labels"),
+    },
+    rows=tuple(rows()),
+    data={"mnist": mnist, "digits": lambda **_: digits()},
+    image_shape={"mnist": (28, 28), "digits": (8, 8)},
+    level="number of labels",
+    notes=(
+        "Labelled rows are drawn by class with each seed; pretraining sees all training images and no label.",
+        "The epoch that is kept is chosen on 10,000 validation labels, more than a user with 100 labels has.",
+    ),
+)

@@ -1,0 +1,80 @@
+"""Tasks: how the rows of an experiment are trained and what is measured of them, one a file."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from benchmarks.experiment import Plan
+from benchmarks.stacks import Stacks
+from pretrain.checkpoint import Checkpoints
+from pretrain.data import Splits
+from pretrain.fit import Progress
+from pretrain.report import Report
+from pretrain.stack import Pretrained
+
+
+class Context(NamedTuple):
+    """What a run lends a task: the stack it may share with the row before, where to keep checkpoints, and a report."""
+
+    stacks: Stacks
+    checkpoints: Checkpoints | None = None
+    report: Report | None = None
+
+
+class Trained(NamedTuple):
+    """A population, trained.
+
+    Attributes:
+        pretrained: the stack, if there is one.
+        shared: whether it was trained for an earlier row, which its time then belongs to.
+        tuned: what fine-tuning made of it, if there was any.
+    """
+
+    pretrained: Pretrained | None
+    shared: bool
+    tuned: Progress | None
+
+    @property
+    def stages(self) -> dict[str, Progress]:
+        """Every stage by name."""
+        layers = self.pretrained.progress if self.pretrained else ()
+        stages = {f"layer {index + 1}/{len(layers)}": progress for index, progress in enumerate(layers)}
+        return stages | ({} if self.tuned is None else {"fine-tuning": self.tuned})
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of every stage that was trained for this row, all members together."""
+        return {n: p.seconds for n, p in self.stages.items() if not (self.shared and n.startswith("layer"))}
+
+
+class Task(Protocol):
+    """How a row is trained and measured.
+
+    Attributes:
+        measure: results hold ``train_<measure>``, ``valid_<measure>`` and ``test_<measure>``.
+        noun: what the measure is called in a sentence.
+    """
+
+    @property
+    def measure(self) -> str: ...
+
+    @property
+    def noun(self) -> str: ...
+
+    def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context, /) -> Trained:
+        """Trains one population by a plan."""
+        ...
+
+    def score(self, plan: Plan, trained: Trained, data: Splits, /) -> np.ndarray:
+        """``[members]`` on the validation rows, lower is better, infinity where it diverged: a grid is chosen by it."""
+        ...
+
+    def results(
+        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: tuple[int, int], /
+    ) -> list[dict[str, Any]]:
+        """What is stored of each member, besides what is stored of every run: the measure on each part, ``finite``,
+        ``n_hidden``, and whatever the task's figures are drawn from.
+        """
+        ...

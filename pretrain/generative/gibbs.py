@@ -1,0 +1,126 @@
+"""Block Gibbs sampling of a Bernoulli RBM, with or without a group of label units in its visible layer.
+
+The last ``n_classes`` visible units, if there are any, are one softmax group: exactly one of them is on. Given the
+hidden units the two parts are independent::
+
+    P(v_i = 1 | h) = sigmoid(b_i + sum_j W_ij h_j)           i: the binary visible units
+    P(label = k | h) = softmax_k(b_k + sum_j W_kj h_j)       k: the label units
+    P(h_j = 1 | v) = sigmoid(c_j + sum_i v_i W_ij)           i: all visible units
+
+A step of the chain draws all hidden units given the visible ones, then all visible units given those. With labels
+clamped it samples ``P(v | label)``: how a deep belief network draws a digit of a given class.
+
+References: Hinton, Osindero & Teh, *A fast learning algorithm for deep belief nets*, Neural Computation 18 (2006);
+Larochelle & Bengio, *Classification using discriminative restricted Boltzmann machines*, ICML 2008 (label units).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pretrain.learners.rbm import RBMParams, hidden_probabilities, sample
+from pretrain.units import BernoulliUnits, SoftmaxUnits, WithLabels
+
+
+class Chains(NamedTuple):
+    """Where Gibbs chains are.
+
+    Attributes:
+        visible: ``[chains, visible]`` samples, label units included.
+        probabilities: ``[chains, visible]`` those that the samples were drawn from.
+    """
+
+    visible: Array
+    probabilities: Array
+
+
+def check_machine(params: RBMParams, n_classes: int) -> None:
+    """Checks that these are the parameters of one Bernoulli RBM with so many label units.
+
+    Raises:
+        ValueError: a population, Gaussian visible units, or more label units than visible units.
+    """
+    if params.weights.ndim != 2:
+        raise ValueError(
+            f"weights must be [visible, hidden]; got shape {tuple(params.weights.shape)}: take one machine with "
+            "pretrain.member(params, index), or jax.vmap over the members"
+        )
+    if params.log_variance is not None:
+        raise ValueError(
+            "this machine has Gaussian visible units (log_variance is given): only Bernoulli ones are binary"
+        )
+    if not 0 <= n_classes < params.weights.shape[0]:
+        raise ValueError(
+            f"n_classes must be from 0 to {params.weights.shape[0] - 1}, for {params.weights.shape[0]} visible units "
+            f"of which the last n_classes are labels; got {n_classes}"
+        )
+
+
+def visible_units(n_classes: int) -> BernoulliUnits | WithLabels:
+    """Binary visible units and, if there are classes, a softmax group of label units after them."""
+    return WithLabels(BernoulliUnits(), SoftmaxUnits(n_classes)) if n_classes else BernoulliUnits()
+
+
+def visible_log_partition(total: Array, n_classes: int) -> Array:
+    """``log sum_v exp(v . total)`` over all visible states, ``[...]``, given total inputs ``[..., visible]``."""
+    n_binary = total.shape[-1] - n_classes
+    summed = jax.nn.softplus(total[..., :n_binary]).sum(axis=-1)
+    return summed + jax.nn.logsumexp(total[..., n_binary:], axis=-1) if n_classes else summed
+
+
+def join_labels(x: Array, labels: Array | None, n_classes: int) -> Array:
+    """The visible layer ``[..., units + n_classes]``: binary units ``[..., units]`` and labels ``[...]`` as 0 and 1."""
+    if n_classes == 0:
+        return x
+    assert labels is not None
+    return jnp.concatenate([x, jax.nn.one_hot(labels, n_classes, dtype=x.dtype)], axis=-1)
+
+
+def gibbs_step(
+    params: RBMParams, key: Array, visible: Array, n_classes: int = 0, labels: Array | None = None
+) -> Chains:
+    """``v -> h -> v``; ``labels`` ``[chains]`` clamps the label units."""
+    hidden_key, visible_key = jax.random.split(key)
+    hidden = sample(hidden_key, hidden_probabilities(params, visible))
+    total = hidden @ params.weights.T + params.visible_bias
+    units = visible_units(n_classes)
+    chains = Chains(units.sample(visible_key, total), units.mean(total))
+    if labels is None:
+        return chains
+    return Chains(*(join_labels(part[..., :-n_classes], labels, n_classes) for part in chains))
+
+
+def gibbs_chain(
+    params: RBMParams, key: Array, start: Array, n_steps: Any, n_classes: int = 0, labels: Array | None = None
+) -> Chains:
+    """Runs Gibbs chains side by side.
+
+    Args:
+        params: the machine; its last ``n_classes`` visible units are label units.
+        key: a random key.
+        start: ``[chains, visible]`` visible states to start from, label units included.
+        n_steps: how many steps; may be traced. After 0 the chains are where they started.
+        n_classes: how many label units there are.
+        labels: ``[chains]`` integers to which the label units are clamped, or None to sample them.
+
+    Raises:
+        ValueError: if the shapes do not agree.
+    """
+    check_machine(params, n_classes)
+    if start.shape[-1] != params.weights.shape[0]:
+        raise ValueError(
+            f"start must have {params.weights.shape[0]} visible units, label units included; got {start.shape[-1]}"
+        )
+    if labels is not None:
+        if n_classes == 0:
+            raise ValueError("labels were given but n_classes is 0: this machine has no label units to clamp")
+        start = join_labels(start[..., :-n_classes], labels, n_classes)
+
+    def step(index: Array, chains: Chains) -> Chains:
+        return gibbs_step(params, jax.random.fold_in(key, index), chains.visible, n_classes, labels)
+
+    return jax.lax.fori_loop(0, n_steps, step, Chains(start, start))

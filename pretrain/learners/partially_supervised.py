@@ -1,0 +1,117 @@
+"""Partially supervised pretraining: any learner, whose layer must also tell the classes of the rows that have labels.
+
+::
+
+    objective   L(x) + weight * mean over labelled rows of -log softmax(layer(x) V + c)[y]
+
+L is the wrapped learner's own objective, V and c an output layer that is thrown away. It is for inputs whose
+distribution says little of the classes. Reference: Bengio, Lamblin, Popovici & Larochelle, *Greedy layer-wise training
+of deep networks*, NIPS 2006.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from pretrain.checks import check_sizes
+from pretrain.layers import Dense
+from pretrain.types import Batch, Inputs, Layer, Learner, Metrics, Needs
+
+
+class PartiallySupervisedParams(NamedTuple):
+    """Attributes: ``inner``, the wrapped learner's parameters, and ``output`` [hidden, classes], a linear layer."""
+
+    inner: Any
+    output: Dense
+
+
+@struct.dataclass
+class PartiallySupervised:
+    """A learner with a supervised term.
+
+    Attributes:
+        learner: what is trained with it; its layer and its decoder are passed on.
+        n_classes: labels are ``0 .. n_classes - 1``, and `pretrain.types.UNLABELLED` where there is none.
+        weight: factor on the cross-entropy; 0 leaves the learner's own gradient.
+    """
+
+    learner: Learner
+    n_classes: int = struct.field(pytree_node=False)
+    weight: float | Array = 1.0
+
+    def __post_init__(self) -> None:
+        check_sizes(n_classes=self.n_classes)
+
+    @property
+    def inputs(self) -> Inputs:
+        return self.learner.inputs
+
+    @property
+    def needs(self) -> tuple[Needs, ...]:
+        needs = self.learner.needs
+        return needs if "labels" in needs else (*needs, "some labels")
+
+    def init(self, key: Array, data: Batch) -> tuple[PartiallySupervisedParams, Any]:
+        """The learner's own start, from the same key; the output starts at zero: every class equally likely."""
+        inner, state = self.learner.init(key, data)
+        units = jax.eval_shape(lambda inner, x: self.learner.layer(inner)(x), inner, data.x).shape[-1]
+        output = Dense(jnp.zeros((units, self.n_classes)), jnp.zeros((self.n_classes,)), "linear")
+        return PartiallySupervisedParams(inner, output), state
+
+    def _logits(self, params: PartiallySupervisedParams, x: Array) -> Array:
+        return params.output(self.learner.layer(params.inner)(x))
+
+    def gradient(
+        self, params: PartiallySupervisedParams, state: Any, batch: Batch, key: Array
+    ) -> tuple[PartiallySupervisedParams, Any, Metrics]:
+        """The learner's own gradient plus ``weight`` times that of the cross-entropy.
+
+        Reports the learner's metrics and the ``cross_entropy`` of the labelled rows in nats; a minibatch without any
+        adds exactly zero to both.
+        """
+        inner, state, metrics = self.learner.gradient(params.inner, state, batch, key)
+        cross_entropy, supervised = jax.value_and_grad(
+            lambda params: labelled_mean(_cross_entropy(self._logits(params, batch.x), batch.y), batch.y)
+        )(params)
+        own = PartiallySupervisedParams(inner, jax.tree.map(jnp.zeros_like, params.output))
+        grads = jax.tree.map(lambda own, other: own + self.weight * other, own, supervised)
+        return grads, state, metrics | {"cross_entropy": cross_entropy}
+
+    def evaluate(self, params: PartiallySupervisedParams, batch: Batch, key: Array) -> Metrics:
+        """The learner's own measures, and ``error``: misclassified rows in percent of those that have a label; NaN
+        where none has.
+        """
+        measures = self.learner.evaluate(params.inner, batch, key)
+        assert batch.y is not None
+        wrong = self._logits(params, batch.x).argmax(axis=-1) != batch.y
+        return measures | {"error": jnp.where((batch.y >= 0).any(), 100.0 * labelled_mean(wrong, batch.y), jnp.nan)}
+
+    def layer(self, params: PartiallySupervisedParams) -> Layer:
+        """The learner's own."""
+        return self.learner.layer(params.inner)
+
+    @property
+    def decoder(self) -> Callable[[PartiallySupervisedParams], Dense]:
+        """The learner's own, if it has one: a missing attribute where that is missing."""
+        decode = self.learner.decoder  # type: ignore[attr-defined]
+        return lambda params: decode(params.inner)
+
+
+def _cross_entropy(logits: Array, labels: Array | None) -> Array:
+    """``[batch]`` in nats; of rows without a label, that of the first class."""
+    assert labels is not None
+    return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+
+
+def labelled_mean(values: Array, labels: Array | None) -> Array:
+    """The mean of ``values`` ``[batch]`` over the rows that have a label; 0 where none has."""
+    assert labels is not None
+    labelled = labels >= 0
+    return jnp.where(labelled, values, 0.0).sum() / jnp.maximum(labelled.sum(), 1)

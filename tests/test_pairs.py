@@ -1,0 +1,409 @@
+"""Learners of pairs and where pairs come from, against scikit-learn, numpy, scipy and finite differences."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from scipy.linalg import eigh
+from scipy.special import expit, log_softmax
+from sklearn.neighbors import NearestNeighbors
+
+from pretrain import Batch, Dense, Embedding, Momentum, SlowFeatures, data, fit, member
+from pretrain.data.frames import move, moved, sequence, with_frames
+from pretrain.data.neighbours import neighbours, with_neighbours
+from pretrain.learners.embedding import EmbeddingParams, others
+from pretrain.learners.slow_features import NOISE, SlowFeatureParams
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+ROWS, FEATURES, UNITS = 7, 5, 4
+
+# ---------------------------------------------------------------- neighbours
+
+
+def expected_neighbours(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scikit-learn's distances to the k nearest other rows ``[rows, k]``, and to all, infinite to the row itself."""
+    distances, rows = NearestNeighbors(n_neighbors=len(x) - 1, algorithm="brute").fit(x).kneighbors()
+    everyone = np.full((len(x), len(x)), np.inf)
+    np.put_along_axis(everyone, rows, distances, axis=1)
+    return distances[:, :k], everyone
+
+
+@pytest.mark.parametrize(("k", "block"), [(5, 500), (40, 37)])
+def test_neighbours_are_scikit_learns(k: int, block: int) -> None:
+    """Of digits far from the origin, where the expanded square would lose its figures; the last block overlaps."""
+    x = np.asarray(data.digits().train.x[:300], np.float64)
+    found = neighbours((x + 1000.0).astype(np.float32), k, block)
+    assert (found.shape, found.dtype) == ((300, k), np.int32)
+    distances, everyone = expected_neighbours(x, k)
+    np.testing.assert_allclose(np.take_along_axis(everyone, found, axis=1), distances, rtol=1e-3)
+    assert all(len(set(row)) == k for row in found)
+    assert not (found == np.arange(300)[:, None]).any()
+
+
+def test_of_equal_distances_the_lower_row_is_nearer() -> None:
+    """Many duplicates, and many more rows at equal distance than are asked for; distances are whole numbers."""
+    x = np.random.default_rng(0).integers(0, 2, (200, 4)).astype(np.float64)
+    x -= x.mean(axis=0).round()
+    full = np.square(x[:, None] - x).sum(axis=2)
+    np.fill_diagonal(full, np.inf)
+    expected = np.argsort(full, axis=1, kind="stable")[:, :30]
+    assert (np.take_along_axis(full, expected, axis=1)[:, 0] == 0).all()
+    found = neighbours(x, 30)
+    np.testing.assert_array_equal(np.take_along_axis(full, found, 1), np.take_along_axis(full, expected, 1))
+    same = np.diff(np.take_along_axis(full, found, 1), axis=1) == 0
+    assert (np.diff(found, axis=1)[same] > 0).all()
+
+
+def test_every_other_row_may_be_asked_for() -> None:
+    found = neighbours(np.array([[0.0], [1.0], [3.0], [7.0]], np.float32), 3)
+    np.testing.assert_array_equal(found, [[1, 2, 3], [0, 2, 3], [1, 0, 3], [2, 1, 0]])
+
+
+def test_with_neighbours_keeps_rows_and_labels() -> None:
+    batch = Batch(jnp.float32([[0.0], [1.0], [3.0]]), jnp.int32([0, 1, 2]))
+    paired = with_neighbours(batch, 1)
+    assert paired.x is batch.x
+    assert paired.y is batch.y
+    np.testing.assert_array_equal(paired.pair, [[1], [0], [1]])
+
+
+def test_impossible_neighbours_are_refused() -> None:
+    x = np.zeros((4, 2), np.float32)
+    with pytest.raises(ValueError, match=r"k=4 neighbours need at least 5 rows; got 4: choose k at most 3"):
+        neighbours(x, 4)
+    with pytest.raises(ValueError, match=r"k must be a whole number of at least 1; got 0"):
+        neighbours(x, 0)
+    with pytest.raises(ValueError, match=r"\[rows, features\], shared by all members; got shape \(1, 4, 2\)"):
+        neighbours(x[None], 1)
+
+
+# ---------------------------------------------------------------- frames
+
+
+def image(height: int = 6, width: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).random((height, width), np.float32)
+
+
+def test_an_image_that_does_not_move_is_itself() -> None:
+    np.testing.assert_array_equal(jax.jit(move)(jnp.asarray(image(4, 7)), 0.0, 0.0, 0.0), image(4, 7))
+
+
+def test_a_shift_by_whole_pixels_is_numpys() -> None:
+    """Two down and one to the left, with zeros where the image came from."""
+    expected = np.roll(image(5, 6), (2, -1), axis=(0, 1))
+    expected[:2], expected[:, -1] = 0.0, 0.0
+    np.testing.assert_array_equal(jax.jit(move)(jnp.asarray(image(5, 6)), 2.0, -1.0, 0.0), expected)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize("size", [5, 6])
+def test_quarter_turns_are_numpys(quarters: int, size: int) -> None:
+    turned = jax.jit(move)(jnp.asarray(image(size, size)), 0.0, 0.0, 90.0 * quarters)
+    np.testing.assert_allclose(turned, np.rot90(image(size, size), quarters), atol=1e-5)
+
+
+def test_a_shift_by_half_a_pixel_is_the_mean_of_two() -> None:
+    padded = np.pad(image(), ((1, 0), (0, 0)))
+    np.testing.assert_allclose(
+        jax.jit(move)(jnp.asarray(image()), 0.5, 0.0, 0.0), (padded[1:] + padded[:-1]) / 2, rtol=1e-6
+    )
+
+
+def test_frames_move_at_the_stated_speed_in_all_directions() -> None:
+    """The centre of mass of a spot moves by the shift; an image's slope turns by the rotation, either way."""
+    n, size = 400, 15
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    spot = np.float32(np.exp(-(x**2 + y**2) / 4)).reshape(1, -1).repeat(n, 0)
+    later = np.asarray(moved(spot, (size, size), jax.random.key(0), shift=1.5, rotation=0.0)).reshape(n, size, size)
+    mass = later.sum(axis=(1, 2))
+    centre = np.stack([(later * y).sum(axis=(1, 2)) / mass, (later * x).sum(axis=(1, 2)) / mass], axis=1)
+    np.testing.assert_allclose(np.hypot(*centre.T), 1.5, rtol=0.01)
+    quadrants = np.bincount((centre > 0) @ [1, 2], minlength=4)
+    assert (np.abs(quadrants - n / 4) < 5 * np.sqrt(n * 3 / 16)).all()
+
+    bar = np.float32(np.exp(-(y**2) / 2 - x**2 / 18)).reshape(1, -1).repeat(n, 0)
+    later = np.asarray(moved(bar, (size, size), jax.random.key(1), shift=0.0, rotation=10.0)).reshape(n, size, size)
+    xy, xx, yy = ((later * moment).sum(axis=(1, 2)) for moment in (x * y, x * x, y * y))
+    angle = np.rad2deg(np.arctan2(2 * -xy, xx - yy) / 2)  # y points down
+    np.testing.assert_allclose(np.abs(angle), 10.0, rtol=0.05)
+    assert abs((angle > 0).sum() - n / 2) < 5 * np.sqrt(n / 4)
+
+
+def test_frames_stay_in_the_unit_interval_and_are_the_batch_partners() -> None:
+    batch = Batch(jnp.ones((1001, 12)), jnp.zeros(1001, jnp.int32))  # more rows than are moved at a time
+    paired = with_frames(batch, (3, 4), jax.random.key(0), 0.3, 20.0)
+    assert paired.pair is not None
+    assert (paired.pair.shape, paired.pair.dtype) == ((1001, 12), jnp.float32)
+    assert float(paired.pair.min()) >= 0.0
+    assert float(paired.pair.max()) <= 1.0
+    assert paired.y is batch.y
+    np.testing.assert_array_equal(paired.pair, moved(batch.x, (3, 4), jax.random.key(0), 0.3, 20.0))
+    assert (np.asarray(paired.pair) != moved(batch.x, (3, 4), jax.random.key(1), 0.3, 20.0)).any()
+
+
+def test_frames_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \[rows, 12\] for images of 3 x 4 pixels; got \(2, 13\)"):
+        moved(np.zeros((2, 13), np.float32), (3, 4), jax.random.key(0))
+
+
+def test_a_sequence_pairs_each_frame_with_the_next() -> None:
+    x = np.array([[0.0], [1.0], [2.0], [3.0]], np.float32)
+    batch = sequence(x)
+    np.testing.assert_array_equal(batch.x, x)
+    assert batch.pair is not None
+    assert batch.pair.dtype == jnp.int32
+    np.testing.assert_array_equal(batch.pair, [[1], [2], [3], [2]])
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 4, 3)])
+def test_what_is_no_sequence_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\[time, features\] with at least 2 frames; got \("):
+        sequence(np.zeros(shape, np.float32))
+
+
+# ---------------------------------------------------------------- embedding
+
+
+def rows(seed: int, n_rows: int = ROWS) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n_rows, FEATURES))
+
+
+@jax.jit
+def gradient(learner: Any, params: Any, batch: Batch) -> Any:
+    """The gradient and the metrics of a learner that has no state and draws nothing."""
+    grads, _, metrics = learner.gradient(params, (), batch, jax.random.key(0))
+    return grads, metrics
+
+
+LEARNERS = {
+    "internal": Embedding(UNITS, margin=0.6),
+    "internal-l1": Embedding(UNITS, margin=3.0, distance="l1", activation="tanh"),
+    "auxiliary": Embedding(UNITS, at="auxiliary", n_embedding=3, margin=0.6),
+    "output": Embedding(UNITS, at="output", n_classes=3, margin=0.15, supervised_weight=0.7),
+    "slow": SlowFeatures(UNITS, decorrelation=0.3),
+}
+
+
+def params_of(learner: Any) -> Any:
+    """Float64 parameters, larger than the initial ones, so that some pairs are within the margin and some are not."""
+    initial, _ = learner.init(jax.random.key(0), Batch(jnp.asarray(rows(0), jnp.float32)))
+    random = np.random.default_rng(3)
+    return jax.tree.map(lambda leaf: jnp.asarray(0.7 * random.standard_normal(leaf.shape)), initial)
+
+
+def embedding_measures(learner: Embedding, params: EmbeddingParams, batch: Batch) -> dict[str, float]:
+    """The objective as a loop over rows, in numpy; some other rows are within the margin and some are not."""
+    x, y, pair = (np.asarray(field) for field in batch)
+    margin, n_rows = float(learner.margin), len(x)
+
+    def outputs(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the cross-entropy and what the margin loss is of."""
+        z = row @ np.asarray(params.weights) + np.asarray(params.bias)
+        f = np.tanh(z) if learner.activation == "tanh" else expit(z)
+        if params.top is not None:
+            f = f @ np.asarray(params.top.weights) + np.asarray(params.top.bias)
+        return f, np.exp(log_softmax(f)) if learner.at == "output" else f
+
+    pull, push, losses, errors = [], [], [], []
+    for i in range(n_rows):
+        (logits, f), (_, partner), (_, other) = outputs(x[i]), outputs(pair[i]), outputs(x[(i + 3) % n_rows])
+        if learner.distance == "l1":
+            pull.append(np.abs(f - partner).sum())
+            push.append(max(0.0, margin - np.abs(f - other).sum()))
+        else:
+            pull.append(((f - partner) ** 2).sum())
+            push.append(max(0.0, margin - np.linalg.norm(f - other)) ** 2)
+        if y[i] >= 0:
+            losses.append(-log_softmax(logits)[y[i]])
+            errors.append(100.0 * (logits.argmax() != y[i]))
+    assert 0 < np.count_nonzero(push) < n_rows
+    measures = {"margin_loss": np.mean(pull) + np.mean(push), "attraction": np.mean(pull), "repulsion": np.mean(push)}
+    if learner.at == "output":
+        measures |= {"cross_entropy": np.mean(losses), "error": np.mean(errors)}
+    return measures  # type: ignore[return-value]
+
+
+def slow_measures(learner: SlowFeatures, params: SlowFeatureParams, batch: Batch) -> dict[str, float]:
+    """The objective as loops over units, in numpy."""
+    z, following = (expit(np.asarray(a) @ np.asarray(params.weights) + np.asarray(params.bias)) for a in batch[::2])
+    covariance = np.cov(np.concatenate([z, following]).T, bias=True)
+    slowness = correlation = 0.0
+    for i in range(UNITS):
+        slowness += (np.mean((z - following)[:, i] ** 2) + 2 * NOISE) / (covariance[i, i] + NOISE)
+        for j in range(UNITS):
+            if i != j:
+                correlation += covariance[i, j] ** 2 / ((covariance[i, i] + NOISE) * (covariance[j, j] + NOISE))
+    loss = slowness + float(learner.decorrelation) * correlation
+    return {"loss": loss, "slowness": slowness, "correlation": correlation}
+
+
+def objective_of(learner: Any, measures: Any) -> Any:
+    """What the learner descends, of what it measures."""
+    if isinstance(learner, SlowFeatures):
+        return measures["loss"]
+    return measures["margin_loss"] + (
+        learner.supervised_weight * measures["cross_entropy"] if "error" in measures else 0
+    )
+
+
+@pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS.keys())
+def test_objectives_are_numpys_and_gradients_finite_differences(learner: Any) -> None:
+    """In float64, on labels of which some are missing."""
+    with jax.enable_x64(True):
+        batch = Batch(jnp.asarray(rows(1)), jnp.asarray([0, -1, 2, 1, -1, 0, 2]), jnp.asarray(rows(1) + 0.3 * rows(2)))
+        params, key = params_of(learner), jax.random.key(0)
+        by_hand: Any = embedding_measures if isinstance(learner, Embedding) else slow_measures
+        expected = by_hand(learner, params, batch)
+        grads, found = gradient(learner, params, batch)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+
+        flat, unravel = ravel_pytree(params)
+        steps = 1e-6 * jnp.eye(flat.size)
+        measured = jax.jit(jax.vmap(lambda flat: learner.evaluate(unravel(flat), batch, key)))
+        above, below = (objective_of(learner, measured(flat + step)) for step in (steps, -steps))
+        slopes = (above - below) / 2e-6
+        np.testing.assert_allclose(ravel_pytree(grads)[0], slopes, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["internal", "internal-l1", "output"])
+def test_rows_that_coincide_are_repelled_without_a_direction(name: str) -> None:
+    """The loss is that of distance 0, and gradients are finite: only cross-entropy has a direction to offer."""
+    learner = LEARNERS[name]
+    x = jnp.ones((4, FEATURES))
+    params, _ = learner.init(jax.random.key(0), Batch(x))
+    batch = Batch(x, jnp.full(4, -1), x)
+    grads, measures = gradient(learner, params, batch)
+    margin = learner.margin if learner.distance == "l1" else learner.margin**2
+    np.testing.assert_allclose(measures["margin_loss"], margin, rtol=1e-6)
+    for leaf in jax.tree.leaves(grads):
+        np.testing.assert_array_equal(leaf, 0.0)
+
+
+@pytest.mark.parametrize(("distance", "inside"), [("squared", 0.0625), ("l1", 0.25)])
+def test_the_margin_is_where_repulsion_ends(distance: Any, inside: float) -> None:
+    """Two rows at a distance of 1: at the margin and beyond it nothing is left, neither loss nor gradient."""
+    params = EmbeddingParams(jnp.eye(2), jnp.zeros(2), None)
+    batch = Batch(jnp.float32([[0, 0], [1, 0]]), pair=jnp.float32([[0, 0], [1, 0]]))
+    for margin, loss in ((1.25, inside), (1.0, 0.0), (0.75, 0.0)):
+        learner = Embedding(2, margin=margin, distance=distance, activation="linear")
+        grads, measures = gradient(learner, params, batch)
+        np.testing.assert_allclose(measures["repulsion"], loss, rtol=1e-6)
+        assert bool((grads.weights != 0).any()) == (loss > 0)
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 4, 7, 100])
+def test_the_other_row_is_another_row(n_rows: int) -> None:
+    """Of three or more, no two rows are each other's: a minibatch gives as many different pairs as it has rows."""
+    other = np.asarray(others(jnp.arange(n_rows)[:, None])).ravel()
+    assert sorted(other) == list(range(n_rows))
+    assert (other != np.arange(n_rows)).all()
+    assert n_rows == 2 or (other[other] != np.arange(n_rows)).all()
+
+
+def test_what_an_embedding_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"n_embedding goes with at='auxiliary'; got n_embedding=None .*: give n_emb"):
+        Embedding(UNITS, at="auxiliary")
+    with pytest.raises(ValueError, match=r"n_classes goes with at='output'; got n_classes=3 and at='internal': leave"):
+        Embedding(UNITS, n_classes=3)
+    with pytest.raises(ValueError, match="at must be 'internal', 'auxiliary' or 'output'; got 'top'"):
+        Embedding(UNITS, at="top")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="distance must be 'squared' or 'l1'; got 'l2'"):
+        Embedding(UNITS, distance="l2")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="got 1 row: give at least 2"):
+        others(jnp.zeros((1, 3)))
+
+
+def test_an_embedding_of_the_digits_brings_neighbours_of_a_class_together() -> None:
+    """Through the loop, pairs by row number: relative to the distance of any two rows, that of neighbours falls to less
+    than half of what it was in the pixels.
+    """
+    splits = data.digits()
+    train = with_neighbours(Batch(splits.train.x), 5)
+    learner: Any = Embedding(20, margin=2.0)
+    progress = fit.run(learner, Momentum(0.2), train, epochs=15, batch_size=50, chunk=15)
+    layer = learner.layer(member(progress.params, 0))
+
+    def quotient(x: np.ndarray, pair: np.ndarray) -> float:
+        return np.square(x - x[pair[:, 0]]).sum() / np.square(x - np.roll(x, 100, axis=0)).sum()
+
+    pair = np.asarray(train.pair)
+    assert quotient(np.asarray(layer(train.x)), pair) < 0.5 * quotient(np.asarray(train.x), pair)
+
+
+# ---------------------------------------------------------------- slow features
+
+
+def film() -> tuple[np.ndarray, np.ndarray]:
+    """Five sinusoids over 400 frames, the first slow, in an orthogonal mixture of variance 1 a direction."""
+    time = np.arange(400)
+    sources = np.sqrt(2) * np.sin(2 * np.pi * np.outer(time, [1, 7, 19, 31, 53]) / 400 + np.arange(5))
+    mixture = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
+    return sources[:, 0], (sources @ mixture).astype(np.float32)
+
+
+def film_pairs() -> Batch:
+    _, x = film()
+    return Batch(jnp.asarray(x[:-1]), pair=jnp.asarray(x[1:]))
+
+
+@functools.partial(jax.jit, static_argnames=("steps",))
+def descended(learner: Any, params: Any, batch: Batch, rate: float, steps: int) -> Any:
+    """Parameters after so many steps on one batch, with momentum 0.9."""
+
+    def step(_: Any, carry: Any) -> Any:
+        params, velocity = carry
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient(learner, params, batch)[0])
+        return jax.tree.map(lambda p, v: p - rate * v, params, velocity), velocity
+
+    return jax.lax.fori_loop(0, steps, step, (params, jax.tree.map(jnp.zeros_like, params)))[0]
+
+
+@pytest.mark.parametrize("units", [1, 3])
+def test_linear_slow_features_are_those_of_the_closed_form(units: int) -> None:
+    """The least of the objective is the sum of the smallest generalised eigenvalues of (differences, covariance); what
+    attains it is uncorrelated, and holds the slow sinusoid.
+    """
+    slow, x = film()
+    batch = film_pairs()
+    learner = SlowFeatures(units, decorrelation=1.0, activation="linear")
+    params = descended(learner, learner.init(jax.random.key(0), batch)[0], batch, 0.02, 3000)
+    differences = np.diff(x, axis=0).T @ np.diff(x, axis=0) / 399
+    least = eigh(differences, np.cov(np.concatenate([x[:-1], x[1:]]).T, bias=True), eigvals_only=True)[:units].sum()
+    np.testing.assert_allclose(gradient(learner, params, batch)[1]["loss"], least, rtol=0.02, atol=2e-5)  # the noise
+    z = np.asarray(learner.layer(params)(jnp.asarray(x)))
+    if units > 1:
+        assert np.abs(np.corrcoef(z.T) - np.eye(units)).max() < 0.02
+    centred = z - z.mean(axis=0)
+    fitted = centred @ np.linalg.lstsq(centred, slow, rcond=None)[0]
+    assert np.corrcoef(fitted, slow)[0, 1] > 0.99
+
+
+def test_no_trivial_features() -> None:
+    """A constant unit costs as much as noise, the scale of one costs nothing, and a copy costs its correlation."""
+
+    def measures(weights: np.ndarray) -> dict[str, float]:
+        learner = SlowFeatures(2, activation="linear")
+        grads, found = gradient(learner, SlowFeatureParams(jnp.asarray(weights), jnp.zeros(2)), film_pairs())
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+        return {name: float(value) for name, value in found.items()}
+
+    two = np.eye(5, 2, dtype=np.float32)
+    assert measures(0.0 * two) == pytest.approx({"loss": 4.0, "slowness": 4.0, "correlation": 0.0})
+    assert measures(two)["loss"] == pytest.approx(measures(10.0 * two)["loss"], rel=1e-4)
+    assert measures(two[:, [0, 0]])["correlation"] == pytest.approx(2.0, rel=1e-4)
+
+
+def test_the_layer_is_dense() -> None:
+    for learner in LEARNERS.values():
+        layer = learner.layer(params_of(learner))
+        assert isinstance(layer, Dense)
+        assert (layer.weights.shape, layer.activation) == ((FEATURES, UNITS), learner.activation)
