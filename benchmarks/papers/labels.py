@@ -49,7 +49,7 @@ def mnist_plan(name: str, labels: int) -> Plan:
     stage = fine_tuning(name, (500,) * 3, labels, epochs_for(labels), 20 if labels <= 3_000 else 50)
     if name.startswith("deep-"):
         return Plan((), stage, labels=labels)
-    return Plan((family.quick_layer(name),) * 3, stage, pairs=family.PAIRS.get(name), labels=labels)
+    return Plan(family.quick_layers(name), stage, pairs=family.PAIRS.get(name), labels=labels)
 
 
 def smoke_plan(name: str, labels: int) -> Plan:
