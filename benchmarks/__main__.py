@@ -78,7 +78,9 @@ class Speed:
 def list_experiments() -> int:
     """Prints every experiment."""
     for experiment in EXPERIMENTS.values():
-        print(f"{experiment.name}: {experiment.title}\n  {experiment.source}")
+        print(f"{experiment.name}: {experiment.title}")
+        if experiment.source:
+            print(f"  {experiment.source}")
         print(f"  rows: {', '.join(row.name for row in experiment.rows)}")
         for name, scale in experiment.scales.items():
             print(f"  --scale {name}: {scale.note}; {scale.seeds} seed{'s' if scale.seeds > 1 else ''}")

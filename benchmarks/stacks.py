@@ -1,7 +1,8 @@
-"""The stack that was pretrained last, kept: rows that differ only in what follows share it.
+"""The pretraining that was done last, kept: rows that differ only in what follows share it.
 
 A curve over numbers of labels fine-tunes one stack many times; a grid over the fine-tuning's numbers tries them on one
-stack. Only one is kept, in memory and as checkpoints, so rows that share a stack must follow each other.
+stack. The stacks of one pretraining are kept, one for each of its populations of seeds, in memory and as checkpoints;
+so rows that share a pretraining must follow each other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pretrain.types import Batch
 
 
 class Stacks:
-    """One kept stack.
+    """The stacks of one pretraining.
 
     Args:
         folder: where the checkpoints of a stack in training are kept; None keeps none.
@@ -29,28 +30,31 @@ class Stacks:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._name, self._stack, self._checkpoints = "", None, None
+        self._name = ""
+        self._kept: dict[tuple[int, ...], tuple[Pretrained, Checkpoints | None]] = {}
         self._pairs, self._data = "", None
 
     def get(self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None) -> tuple[Pretrained, bool]:
         """The plan's stack, and whether it was there already."""
-        name = _name(plan.pretraining, plan.pairs, list(seeds))
-        if self._stack is not None and self._name == name:
-            return self._stack, True
-        self.clear()
-        self._checkpoints = None if self._folder is None else Checkpoints(self._folder / f"stack-{name}")
+        name, own = _name(plan.pretraining, plan.pairs), tuple(seeds)
+        if name != self._name:
+            self.clear()
+            self._name = name
+        if own in self._kept:
+            return self._kept[own][0], True
+        folder = None if self._folder is None else self._folder / f"stack-{name}-{'-'.join(map(str, own))}"
+        checkpoints = None if folder is None else Checkpoints(folder)
         train, valid = self._paired(plan.pairs, data)
-        self._stack = pretrain(
-            plan.pretraining, train, valid=valid, seeds=seeds, checkpoints=self._checkpoints, report=report
-        )
-        self._name = name
-        return self._stack, False
+        stack = pretrain(plan.pretraining, train, valid=valid, seeds=seeds, checkpoints=checkpoints, report=report)
+        self._kept[own] = stack, checkpoints
+        return stack, False
 
     def clear(self) -> None:
-        """Lets go of the stack and removes its checkpoints."""
-        if self._checkpoints is not None:
-            self._checkpoints.clear()
-        self._name, self._stack, self._checkpoints = "", None, None
+        """Lets go of the stacks and removes their checkpoints."""
+        for _, checkpoints in self._kept.values():
+            if checkpoints is not None:
+                checkpoints.clear()
+        self._name, self._kept = "", {}
 
     def _paired(self, pairs: Pairs | None, data: Splits) -> tuple[Batch, Batch]:
         """Training rows, and the validation rows that layers are monitored on, with partners; the last are kept."""

@@ -1,6 +1,6 @@
 """Greedy layer-wise pretraining in JAX: train a layer, stack it, fine-tune."""
 
-from pretrain import data, generative
+from pretrain import data, generative, plots
 from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
 from pretrain.fit import Progress, run
 from pretrain.generative import DBN, UpDown, annealed_importance_sampling, log_partition
@@ -92,6 +92,7 @@ __all__ = [
     "load",
     "log_partition",
     "member",
+    "plots",
     "predict",
     "pretrain",
     "reconstruct",

@@ -115,7 +115,9 @@ def reconstructions(x: Any, reconstructed: Any, shape: tuple[int, int], n: int =
     empty = np.full((2, strips * columns - pairs.shape[1], *shape), np.nan)
     pairs = np.concatenate([pairs, empty], axis=1).reshape(2, strips, columns, *shape)
     with _style():
-        figure = Figure(figsize=(max(0.75 * columns + 1.7, 4.2), 1.6 * strips * shape[0] / shape[1] + 0.8), layout="constrained")
+        figure = Figure(
+            figsize=(max(0.75 * columns + 1.7, 4.2), 1.6 * strips * shape[0] / shape[1] + 0.8), layout="constrained"
+        )
         panels = figure.subplots(strips, 1, squeeze=False).ravel()
         for strip, axes in enumerate(panels):
             grid = mosaic(pairs[:, strip].reshape(-1, *shape), scale=False, n_columns=columns)
@@ -183,7 +185,7 @@ def learning_curves(progress: Any) -> Figure:
         figure = Figure(figsize=(3.7 * columns + 0.4, 2.7 * strips + 0.5), layout="constrained")
         grid = figure.subplots(strips, columns, squeeze=False).ravel()
         for axes in grid[len(ordered) :]:
-            axes.set_axis_off()
+            axes.remove()
         for axes, measure in zip(grid, ordered, strict=False):
             _curves(axes, measure, panels[measure])
         members, diverged = _members(history)

@@ -46,8 +46,9 @@ Report = Callable[[Record], None]
 SIGNS = ("update_ratio", "dead_units", "saturated_units")
 """Of health, see `pretrain.diagnostics`: neither measures of progress nor metrics of a learner."""
 
-JUDGED = ("reconstruction_error", "error", "loss")
-"""First measures of ``evaluate``, which a history, sorted by name, no longer tells: the first of these that it has."""
+JUDGED = ("margin_loss", "reconstruction_error", "error", "loss")
+"""First measures of ``evaluate``, which a history, sorted by name, no longer tells: the first of these that it has.
+Beside a ``cross_entropy`` an ``error`` is not it: it is that of an output on the codes, and NaN without labels."""
 
 _WORDS = {"mean_gap": "gap of means", "error": "error %"}
 _ROWS = {"valid/": "valid ", "train/": "train ", "": ""}
@@ -77,7 +78,8 @@ def progress(history: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = sorted(name for name in names if "/" not in name)
         if not names:
             continue
-        judged = next((name for name in JUDGED if name in names), names[0])
+        aside = "error" if {"cross_entropy", f"{rows}cross_entropy"} & history.keys() else None
+        judged = next((name for name in JUDGED if name in names and name != aside), names[0])
         note = " (not what CD descends)" if judged == "reconstruction_error" and "free_energy" in names else ""
         gap = free_energy_gap(history)
         return {words + _words(judged) + note: history[rows + judged]} | (
@@ -198,7 +200,7 @@ def _suspect_rates(ratios: np.ndarray, where: Where) -> Iterator[tuple[str, str]
 
 def _stuck(name: str, shares: np.ndarray, least: float, advice: str, where: Where) -> Iterator[tuple[str, str]]:
     lasting = shares[-STATE:]
-    found = _always(lasting > least) & (lasting[-1] >= 0.95 * lasting[0])
+    found = _always(lasting > least) & (lasting[-1] >= 0.98 * lasting[0])
     if len(lasting) == STATE and found.any():
         share = f"{100 * lasting[-1, found].max():.0f}% of the units"
         yield name, f"{share} are {name.removesuffix('_units')}{where(found)}: {advice}"

@@ -205,7 +205,7 @@ def assert_close(one: Any, other: Any) -> None:
 def first_update(learner: Any, params: Any, state: Any, train: Batch, key: Any) -> Any:
     """The first gradient, next state and metrics; and the measures."""
     batch = jax.tree.map(lambda leaf: leaf[:BATCH], train)
-    return learner.gradient(params, state, batch, key), learner.evaluate(params, train, key)
+    return learner.gradient(params, state, batch, key), learner.evaluate(params, batch, key)
 
 
 def test_update_keeps_its_structure_and_is_the_same_eager_compiled_and_vmapped(

@@ -1,6 +1,7 @@
 """Tables and figures from stored results: the intervals, what is missing, failed or damaged, the same bytes."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,22 +12,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.experiment import Experiment, Published, Row, Scale
+from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
 from benchmarks.figures import mosaic
 from benchmarks.pictures import filters, unpacked
 from benchmarks.render import escape, latex, markdown, number, render
-from benchmarks.summary import BINOMIAL, STUDENT, student, summary, wilson
+from benchmarks.summary import BINOMIAL, SAMPLED, STUDENT, student, summary, wilson
+from benchmarks.tasks.classification import Classification
+from benchmarks.tasks.likelihood import Likelihood
 
+PLAN = Plan(())
 ROWS = (
-    Row("srbm", "SRBM: 100% {stacked} & tied_weights | #1 $a_", Published(0.0, 1.20, 1.20), {}),
-    Row("deep", "deep network", Published(0.004, 2.07, 2.40), {}),
-    Row("other", "never published", Published(None, None, None), {}),
+    Row("srbm", "SRBM: 100% {stacked} & tied_weights | #1 $a_", Published(0.0, 1.20, 1.20), {"quick": PLAN}),
+    Row("deep", "deep network", Published(0.004, 2.07, 2.40), {"quick": PLAN}),
+    Row("other", "never published", Published(None, None, None), {"quick": PLAN}),
 )
 EXPERIMENT = Experiment(
     name="toy",
     title="A toy table",
     source="Nobody, Journal of Nothing (2009), Table 1",
     metric="classification error, percent",
+    task=Classification(),
     scales={"quick": Scale("toy", 1, "nothing was trained.")},
     rows=ROWS,
     data={},
@@ -109,7 +114,7 @@ def test_one_seed_has_the_binomial_interval_and_several_the_students() -> None:
     assert several.estimate("test") == student([2.0, 3.0])
     assert several.difference == pytest.approx(0.1)
     assert none.estimate("test").mean is None
-    text = markdown(EXPERIMENT, "quick", [one, several, none])
+    text = markdown(EXPERIMENT, "quick", [one, several, none], {})
     assert table_line(text, "srbm")[1:] == ["0.00", "1.20", "1.20", "0.001", "1.10", "1.20 [1.00, 1.43]", "+0.00", "1"]
     assert table_line(text, "deep")[5:] == ["2.40 ± 6.35", "2.50 ± 6.35", "+0.10", "2"]
     assert "10,000 test images (binomial, Wilson)" in text
@@ -161,8 +166,47 @@ def test_the_last_declaration_and_the_last_duplicate_count() -> None:
     assert [line["test_error"] for line in first.results] == [1.0, 2.0]
     assert first.left_out == 2
     assert "`srbm`: left out of the file's results: 2 of earlier declarations." in markdown(
-        EXPERIMENT, "quick", summary(EXPERIMENT, lines)
+        EXPERIMENT, "quick", summary(EXPERIMENT, lines), {}
     )
+
+
+def test_rows_of_a_series_are_a_table_and_a_figure_by_level(tmp_path: Path) -> None:
+    """One line a series, one column a level; a level that was not run is empty."""
+    levels = [
+        Row(f"a-{n}", f"A at {n}", Published(test=5.0, source="Somebody"), {"quick": PLAN}, "A", n) for n in (10, 1000)
+    ]
+    other = Row("b-10", "B at 10", Published(), {"quick": PLAN}, "B", 10)
+    experiment = dataclasses.replace(EXPERIMENT, rows=(*levels, other), level="number of labels")
+    names = [
+        path.name for path in render(experiment, "quick", written(tmp_path, result("a-10"), result("b-10", test=2.0)))
+    ]
+    assert names == ["table.md", "table.csv", "table.tex", "levels.svg"]
+    text = (tmp_path / "table.md").read_text()
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    assert lines[0] == ["", "10", "1,000"]
+    assert lines[2] == ["A", "1.50 [1.28, 1.76]", ""]
+    assert lines[3] == ["B", "2.00 [1.74, 2.29]", ""]
+    assert "Test error by number of labels:" in text
+    assert "- Published, `a-10`: Somebody." in text
+
+
+def test_an_estimated_measure_has_its_own_interval(tmp_path: Path) -> None:
+    """A log-probability: three standard errors of the estimate, no binomial interval, and samples to draw."""
+    experiment = dataclasses.replace(EXPERIMENT, task=Likelihood(), rows=ROWS[:2])
+    measured = {
+        f"{part}_log_probability": value
+        for part, value in zip(("train", "valid", "test"), (-84.0, -87.0, -86.5), strict=True)
+    }
+    ends = {"test_log_probability_interval": [-86.9, -86.2]}
+    line = result(**measured, **ends, samples=filters(WEIGHTS, (4, 5)), valid_curve=None, filters=None)
+    names = [path.name for path in render(experiment, "quick", written(tmp_path, line))]
+    assert names == ["table.md", "table.csv", "table.tex", "samples.svg"]
+    text = (tmp_path / "table.md").read_text()
+    assert table_line(text, "srbm")[6] == "-86.50 [-86.90, -86.20]"
+    assert "three standard errors of its estimate" in text
+    assert summary(experiment, [line])[0].estimate("test").interval == SAMPLED
 
 
 def test_undeclared_rows_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +242,7 @@ def test_rendering_twice_gives_the_same_bytes_and_the_figures_are_xml(tmp_path: 
 def test_what_stands_under_the_table() -> None:
     chosen = {"values": {"fine_tuning.optimizer.learning_rate": 0.5}, "valid_error": 1.0}
     lines = [result(selection=chosen), result("deep", best_epoch=1), result("deep", 1, best_epoch=3, commit="def456+")]
-    text = markdown(EXPERIMENT, "quick", summary(EXPERIMENT, lines))
+    text = markdown(EXPERIMENT, "quick", summary(EXPERIMENT, lines), {})
     for expected in (
         "scale `quick`: nothing was trained.\n",
         "- Published: Nobody, Journal of Nothing (2009), Table 1.",

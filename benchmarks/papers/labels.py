@@ -81,7 +81,7 @@ EXPERIMENT = Experiment(
     task=Classification(),
     scales={
         "smoke": Scale("digits", 1, "8x8 digits, not MNIST, three layers of 32: it shows that everything runs"),
-        "quick": Scale("mnist", 3, "three layers of 500, pretrained on 50,000 images without labels"),
+        "quick": Scale("mnist", 1, "three layers of 500, pretrained on 50,000 images without labels"),
         "paper": Scale("mnist", 10, "three layers of 500, pretrained on 50,000 images without labels"),
     },
     rows=tuple(rows()),
