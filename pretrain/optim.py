@@ -59,7 +59,12 @@ class Inverse:
 
 
 def _matrices(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+    """Where weight decay acts: on matrices, but not on those of layers that stay fixed."""
+
+    def fixed(node: Any) -> bool:
+        return getattr(node, "fixed", False)
+
+    return jax.tree.map(lambda node: not fixed(node) and node.ndim >= 2, params, is_leaf=fixed)
 
 
 def _descend(learning_rate: float | Array, schedule: Schedule, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -65,7 +65,8 @@ def _check_codes(below: Any, learner: Learner | Solver) -> None:
     """Raises: ValueError: if the codes of the layer below cannot be what the learner takes; what cannot be told from
     their activation is found once they are there.
     """
-    activation, name = getattr(below, "activation", None), type(learner).__name__
+    unknown = "linear" if getattr(below, "fixed", False) else None
+    activation, name = getattr(below, "activation", unknown), type(learner).__name__
     if activation not in (None, "sigmoid") and learner.inputs == "unit":
         raise ValueError(
             f"the {activation} codes below may leave [0, 1], which {name} needs: "

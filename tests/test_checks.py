@@ -165,6 +165,12 @@ def test_a_bad_later_stage_is_found_before_the_first_is_trained(stage: pt.Stage,
     assert not trained
 
 
+def test_codes_of_a_solver_are_not_probabilities() -> None:
+    stages = [pt.Stage(pt.KernelPCA(3)), pt.Stage(RBM, pt.Sgd(0.1), 1, 10)]
+    with pytest.raises(ValueError, match=r"layer 2 of 2: the linear codes below may leave \[0, 1\]"):
+        pt.pretrain(stages, pt.Batch(X))
+
+
 def test_codes_that_leave_the_unit_interval_are_found_too() -> None:
     below = pt.Stage(pt.Autoencoder(4, activation="relu"), pt.Sgd(0.1), 1, 10)
     with pytest.raises(ValueError, match=r"layer 2 of 2: the relu codes below may leave \[0, 1\]"):

@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA as SklearnPCA
 from sklearn.decomposition import KernelPCA as SklearnKernelPCA
 from sklearn.kernel_approximation import Nystroem
 
+import pretrain as pt
 from pretrain import PCA, Batch, KernelPCA, Network, Solver, Standardise, Unrolled, population
 from pretrain.layers import Dense, KernelMap, Rescaling
 
@@ -280,3 +281,15 @@ def test_solved_layers_stack(digits: tuple[jax.Array, jax.Array]) -> None:
     assert [type(layer) for layer in layers] == [Rescaling, KernelMap, KernelMap]
     codes = applied(Network(layers), x)
     np.testing.assert_allclose(codes.std(axis=0), 1.0, atol=1e-3)
+
+
+def test_weight_decay_leaves_fixed_layers_alone() -> None:
+    """A kernel layer and a rescaling keep every bit under any recipe with decay; the output layer above them moves."""
+    x = jax.random.uniform(jax.random.key(0), (40, 5))
+    batch = pt.Batch(x, jnp.arange(40) % 2)
+    layers = pt.pretrain([pt.Stage(pt.Standardise()), pt.Stage(pt.KernelPCA(3))], batch).layers
+    for recipe in (pt.Sgd(0.1, weight_decay=0.1), pt.Adam(0.1, weight_decay=0.1)):
+        stage = pt.Stage(pt.Classifier(2), recipe, epochs=1, batch_size=10)
+        *below, top = pt.fine_tune(layers, stage, batch, valid=batch).params.layers
+        jax.tree.map(np.testing.assert_array_equal, tuple(below), tuple(layers))
+        assert np.any(np.asarray(top.weights) != 0.0)
