@@ -72,7 +72,7 @@ def plans(
 
 
 SMOKE = plans(16, 24, 3, 2, Annealing(200, 50, 4, 20), 20, 20)
-QUICK = plans(500, 2000, 20, 5, Annealing(5_000, 100, 5, 1_000))
+QUICK = plans(500, 2000, 10, 3, Annealing(5_000, 100, 5, 1_000))
 PAPER = plans(500, 2000, 200, 50, Annealing(14_500, 100, 20, 5_000))
 
 
@@ -89,7 +89,11 @@ EXPERIMENT = Experiment(
     task=Likelihood(),
     scales={
         "smoke": Scale("digits", 1, "binary 8x8 digits, not MNIST: it shows that everything runs"),
-        "quick": Scale("mnist", 1, "binary MNIST, 50,000 training images, 20 epochs; 5,000 temperatures, 100 chains"),
+        "quick": Scale(
+            "mnist",
+            1,
+            "binary MNIST, 50,000 training images, 10 epochs (CD-25 and tempering: 5); 5,000 temperatures, 100 chains",
+        ),
         "paper": Scale("mnist", 1, "binary MNIST, 50,000 training images, 200 epochs; 14,500 temperatures, 100 chains"),
     },
     rows=tuple(
