@@ -8,6 +8,7 @@ loop.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -116,8 +117,9 @@ def fine_tune(
     """Trains all layers together on an objective of their own; the `Progress`'s ``params`` are the networks.
 
     Args:
-        layers: pretrained layers, under which a new output layer is put where the learner is a `Classifier`; () starts
-            from the learner's own random initialisation.
+        layers: pretrained layers, on which a new output layer is put where the learner is a `Classifier`; () starts
+            from the learner's own random initialisation. Layers that stay fixed (`KernelMap`, `Rescaling`), as long as
+            they are the lowest, are passed through only once.
         stage: the objective, its recipe and how long.
         train: the training rows.
         valid: measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
@@ -128,10 +130,16 @@ def fine_tune(
         chunk: epochs a compiled call.
     """
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
+    fixed: list[Layer] = []
     if params is None and layers:
         learner = check_layers(layers, stage.learner, train, len(seeds))
+        fixed = list(itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers))
         params = classifier(layers, learner, stage_keys)
-    return _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
+        params = params.replace(layers=params.layers[len(fixed) :])  # type: ignore[attr-defined]
+        for layer in fixed:
+            train, valid = codes(layer, train), codes(layer, valid)
+    progress = _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
+    return _on(fixed, progress) if fixed else progress
 
 
 FINE_TUNE = 1_000
@@ -146,6 +154,16 @@ def classifier(layers: Sequence[Layer], learner: Classifier, keys: Array) -> Net
     top = jax.vmap(lambda key, scale: output_layer(key, n_in, learner.n_classes, scale))(keys, scale)
     below = jax.tree.map(jnp.copy, tuple(layers))  # the loop consumes what it is given
     return Network((*below, top), head=True)
+
+
+def _on(fixed: Sequence[Layer], progress: Progress) -> Progress:
+    """The progress of the networks that stand on fixed layers, as that of the whole networks."""
+
+    def whole(network: Network) -> Network:
+        return Network((*fixed, *network.layers), head=network.head)
+
+    best = None if progress.best is None else progress.best._replace(params=whole(progress.best.params))
+    return progress._replace(fits=progress.fits._replace(params=whole(progress.fits.params)), best=best)
 
 
 def unroll(pretrained: Pretrained) -> Unrolled:

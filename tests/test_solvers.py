@@ -15,7 +15,7 @@ from sklearn.decomposition import KernelPCA as SklearnKernelPCA
 from sklearn.kernel_approximation import Nystroem
 
 import pretrain as pt
-from pretrain import PCA, Batch, KernelPCA, Network, Solver, Standardise, Unrolled, population
+from pretrain import PCA, Batch, KernelPCA, Network, Solver, Standardise, Unrolled, population, stack
 from pretrain.layers import Dense, KernelMap, Rescaling
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -293,3 +293,19 @@ def test_weight_decay_leaves_fixed_layers_alone() -> None:
         *below, top = pt.fine_tune(layers, stage, batch, valid=batch).params.layers
         jax.tree.map(np.testing.assert_array_equal, tuple(below), tuple(layers))
         assert np.any(np.asarray(top.weights) != 0.0)
+
+
+def test_fixed_layers_are_passed_through_once_to_the_same_result() -> None:
+    """What fine-tuning makes of codes computed beforehand is what it makes of the whole network at every step."""
+    batch = pt.Batch(jax.random.uniform(jax.random.key(0), (40, 5)), jnp.arange(40) % 2)
+    stages = [pt.Stage(pt.KernelPCA(4)), pt.Stage(pt.Autoencoder(3, loss="squared_error"), pt.Sgd(0.01), 1, 10)]
+    layers = pt.pretrain(stages, batch, seeds=[0, 1]).layers
+    stage = pt.Stage(pt.Classifier(2), pt.Sgd(0.5), epochs=3, batch_size=10, patience=3)
+    short = pt.fine_tune(layers, stage, batch, valid=batch, seeds=[0, 1])
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, stack.FINE_TUNE))(population.member_keys([0, 1]))
+    whole = stack.classifier(layers, stage.learner, keys)
+    options = {"epochs": 3, "batch_size": 10, "keys": keys, "patience": 3, "monitors": {"valid": batch}}
+    long = pt.run(stage.learner, stage.optimizer, batch, params=whole, **options)
+    assert jax.tree.structure(short.params) == jax.tree.structure(long.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), short.params, long.params)
+    np.testing.assert_allclose(short.history["valid/loss"], long.history["valid/loss"], atol=1e-5)
