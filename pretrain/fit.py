@@ -34,6 +34,10 @@ INIT_ROWS = 10_000
 """At most so many training rows are shown to ``learner.init`` (evenly spaced ones)."""
 
 
+PROBE_ROWS = 100
+"""Training rows that a probe is taken on; the minibatch, where that is larger."""
+
+
 class Fit(NamedTuple):
     """Everything one member's run is.
 
@@ -193,7 +197,7 @@ def _chunk(
             if name == "valid":
                 seen["score"] = next(iter(measures.values()))
         if probe:
-            batch = through(lower, paired(train, batch_size))
+            batch = through(lower, paired(train, max(batch_size, PROBE_ROWS)))
             seen |= diagnose(learner, optimizer.build(train.x.shape[0] // batch_size), fit, batch, key)
         return fit, metrics | seen
 
@@ -260,7 +264,7 @@ def run(
             measure on the monitor ``valid``, and stops a member once more than so many epochs brought no better one.
         chunk: epochs a compiled call; it changes no bit of the result.
         probe: whether the history also tells, after every epoch, how large an update is beside the weights and how
-            many units are dead or saturated (`pretrain.diagnostics`), on the first ``batch_size`` training rows.
+            many units are dead or saturated (`pretrain.diagnostics`), on the first `PROBE_ROWS` training rows.
         resume: a `Progress` of the same run to go on from. Its arrays are consumed.
         on_chunk: called after every chunk, before the next consumes the arrays it is shown.
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
-import jax
+import jaxlib
 import pytest
 
+if jaxlib.__version__.startswith("0.10."):  # compile in a third of the time; another version may not know these flags
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares compilations goes to one process: a file's tests or, of the contract, those of one case."""
-    for item in items:
-        case = item.callspec.id if item.path.name == "test_contract.py" and hasattr(item, "callspec") else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{case}"))
+import jax  # after the flags
 
 
 @pytest.fixture(scope="module")
