@@ -75,6 +75,8 @@ def cells(item: Summary, parts: Sequence[str], failures: bool) -> list[str]:
     ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), cell(item.estimate("test"))]
     if not item.finite:
         ours[-1] = "diverged" if item.failed else "not run"
+    elif item.estimate("test").mean is None:
+        ours[-1] = "undetermined"
     difference = "" if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
     difference = difference.replace("-", "\N{MINUS SIGN}")
     return [*published, *ours, difference, str(len(item.finite)), *([str(item.failed)] if failures else [])]

@@ -48,7 +48,11 @@ class Annealing:
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """Average log-probability in nats; of a DBN a lower bound on it."""
+    """Average log-probability in nats; of a DBN a lower bound on it.
+
+    Where the annealing's own interval has no lower end, nothing is said of the log-probability: an estimate on which one
+    or two chains carry all the weight may be wrong by hundreds of nats.
+    """
 
     measure: str = "log_probability"
     noun: str = "log-probability"
@@ -76,7 +80,8 @@ class Likelihood:
         scores = []
         for index in range(population.n_members(found)):
             dbn = population.member(found, index)
-            scores.append(-self._scored(plan, dbn, data.train, {"valid": data.valid})["valid_log_probability"])
+            found_here = self._scored(plan, dbn, data.train, {"valid": data.valid})["valid_log_probability"]
+            scores.append(np.inf if found_here is None else -found_here)
         return np.where(np.isfinite(scores), scores, np.inf)
 
     def results(
@@ -112,6 +117,8 @@ class Likelihood:
             log_z = log_partition(dbn.top, dbn.n_classes)
             line["exact_log_z"] = float(log_z)
             low = high = float(log_z)
+        if not np.isfinite(low):  # three standard errors reach past Z = 0: a few chains carry all the weight
+            return line | {f"{name}_log_probability": None for name in parts}
         for name, part in parts.items():
             bound = dbn.bound(_some(part).x, log_z, n_samples=how.bound_samples if dbn.recognition else 2)
             value, slack = float(bound.mean), 3.0 * float(bound.standard_error)
