@@ -50,8 +50,8 @@ class Annealing:
 class Likelihood:
     """Average log-probability in nats; of a DBN a lower bound on it.
 
-    Where the annealing's own interval has no lower end, nothing is said of the log-probability: an estimate on which one
-    or two chains carry all the weight may be wrong by hundreds of nats.
+    Where the annealing's own interval has no lower end, nothing is said of the log-probability: an estimate on which
+    one or two chains carry all the weight may be wrong by hundreds of nats.
     """
 
     measure: str = "log_probability"
