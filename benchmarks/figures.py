@@ -182,7 +182,10 @@ def reconstructions(path: Path, title: str, images: Mapping[str, np.ndarray]) ->
 
 
 def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Codes of two dimensions by row, a panel a row: ``x``, ``y`` and the class ``label`` of each test image."""
+    """Codes of two dimensions by row, a panel a row: ``x``, ``y`` and the class ``label`` of each test image.
+
+    A class's number stands at the median of its codes.
+    """
     with _style():
         figure = Figure(figsize=(5.2 * max(len(points), 1), 5.0), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
@@ -193,7 +196,10 @@ def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[flo
             x, y, label = (np.asarray(found[field]) for field in ("x", "y", "label"))
             for digit in range(int(label.max()) + 1):
                 own, look = label == digit, COLOURS[digit % len(COLOURS)]
-                axes.scatter(x[own], y[own], s=9, color=look, marker=f"${digit}$", linewidths=0.0)
+                axes.scatter(x[own], y[own], s=10, color=look, marker="o^"[digit // len(COLOURS) % 2], linewidths=0.0)
+                box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": look, "alpha": 0.85}
+                if own.any():
+                    axes.text(np.median(x[own]), np.median(y[own]), str(digit), ha="center", va="center", bbox=box)
         _save(figure, path)
 
 
