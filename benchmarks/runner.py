@@ -216,7 +216,7 @@ def _outcome(experiment: Experiment, line: dict[str, Any]) -> str:
         return "diverged"
     values = {part: line.get(f"{part}_{experiment.task.measure}") for part in ("train", "valid", "test")}
     shown = ", ".join(f"{part} {value:.2f}" for part, value in values.items() if value is not None)
-    return f"{experiment.task.noun}: {shown}, in {sum(line['seconds'].values()):.0f} s"
+    return f"{experiment.task.noun}: {shown or 'undetermined'}, in {sum(line['seconds'].values()):.0f} s"
 
 
 @contextlib.contextmanager

@@ -303,3 +303,10 @@ def test_rendering_initialises_no_jax_backend(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", code, str(written(tmp_path, result()))], cwd=Path(__file__).parent, check=True
     )
+
+
+def test_what_could_not_be_estimated_is_said_to_be_undetermined(tmp_path: Path) -> None:
+    experiment = dataclasses.replace(EXPERIMENT, task=Likelihood(), rows=ROWS[:1])
+    line = result(test_log_probability=None, valid_curve=None, filters=None)
+    render(experiment, "quick", written(tmp_path, line))
+    assert table_line((tmp_path / "table.md").read_text(), "srbm")[4:] == ["", "", "undetermined", "", "1"]
