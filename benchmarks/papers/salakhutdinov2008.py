@@ -19,7 +19,7 @@ PERSISTENT = ("rbm-pcd", "rbm-fpcd")
 
 RECALLED = "Salakhutdinov & Murray (2008), Table 1, as recalled: its text was not at hand"
 QUOTED = "Salakhutdinov & Murray (2008), as quoted with the authors' demonstration machine, test; training as recalled"
-BOUND = "a two-layer DBN, as quoted in Germain et al., MADE, ICML 2015 (an approximate value, -84.55)"
+BOUND = "an approximate value, as restated in a later paper that cites Germain et al., 2015; a two-layer DBN"
 
 TITLES = {
     "rbm-cd1-20": ("RBM, 20 hidden units, CD-1 (partition function exact)", Published()),
