@@ -450,6 +450,36 @@ def test_sparsity_moves_the_mean_activation_to_the_target() -> None:
     np.testing.assert_allclose(pulled, 0.1, atol=0.01)
 
 
+# ---------------------------------------------------------------- rows of probabilities
+
+
+def test_sampled_data_give_the_expectation_over_binary_rows_not_the_mean_fields() -> None:
+    """The chains of PCD do not depend on the rows, so that what differs is the data's statistics, enumerated."""
+    values, p = arrays(4, 3, 4.0), np.array([0.2, 0.5, 0.7, 0.9])
+    params, rows = as_params(*values), binary(4)
+    weights, _, hidden_bias = values
+    chances = np.prod(np.where(rows == 1.0, p, 1.0 - p), axis=1)
+    expected = np.einsum("s,sv,sh->vh", chances, rows, expit(rows @ weights + hidden_bias))
+    mean_field = np.outer(p, expit(p @ weights + hidden_bias))
+    batch = Batch(jnp.asarray(np.repeat(p[None], 2_000, axis=0), jnp.float32))
+    chains = jnp.zeros((5, 4))
+
+    def positive(sample_data: bool, batch: Batch, key: Any) -> jax.Array:
+        machine = BernoulliRBM(3, sampler=PCD(n_chains=5), sample_data=sample_data)
+        grads, state, _ = machine.gradient(params, chains, batch, key)
+        hidden = jax.nn.sigmoid(state @ params.weights + params.hidden_bias)
+        return state.T @ hidden / 5 - grads.weights
+
+    keys = jax.random.split(jax.random.key(0), 20)
+    found = np.asarray(jax.jit(jax.vmap(lambda key: positive(True, batch, key)))(keys), np.float64)
+    error = SIGMAS * found.std(axis=0, ddof=1) / np.sqrt(20) + 1e-6
+    assert (np.abs(found.mean(axis=0) - expected) < 1.5 * error).all()  # 20 draws tell their own spread roughly
+    assert np.abs(mean_field - expected).max() > 0.1
+    np.testing.assert_allclose(positive(False, batch, keys[0]), mean_field, atol=1e-5)
+    with pytest.raises(ValueError, match="only Bernoulli units take probabilities; got sample_data=True"):
+        GaussianRBM(3, sample_data=True)
+
+
 # ---------------------------------------------------------------- what does not go
 
 

@@ -139,6 +139,7 @@ def quick_layers(name: str, n_hidden: int = 500) -> tuple[Stage, ...]:
 
 PRETRAINED = [name for name in TITLES if not name.startswith("deep-")]
 RATES = {TUNING_RATE: (0.05, 0.5, 1.0, 2.0)}
+ADAM_RATES = {TUNING_RATE: (3e-4, 1e-3, 3e-3)}
 CHOSEN = dict.fromkeys(PRETRAINED, 2.0) | {"kernel-pca": 0.05}
 """Fine-tuning rates. 2.0 was the best of 0.5, 1 and 2 by validation error in shorter runs of RBMs, autoencoders and
 SESM, 0.05 of kernel PCA is within the best range of its own; for the other rows 2.0 was not searched."""
@@ -162,11 +163,11 @@ def paper(name: str) -> Plan:
 
 QUICK_DEEP = {
     "deep-2009": Plan((), tuning(2.0, 25, 50, n_hidden=(500, 500, 500), start=12.0), grid=RATES),
-    "deep-today": Plan((), todays((500, 500, 500), 20, 100)),
+    "deep-today": Plan((), todays((500, 500, 500), 20, 100), grid=ADAM_RATES),
 }
 PAPER_DEEP = {
     "deep-2009": Plan((), tuning(2.0, 40, 50, n_hidden=(500, 500, 500), start=20.0), grid=RATES),
-    "deep-today": Plan((), todays((500, 500, 500), 60, 100)),
+    "deep-today": Plan((), todays((500, 500, 500), 60, 100), grid=ADAM_RATES),
 }
 PLANS: dict[str, dict[str, Plan]] = {
     "smoke": {

@@ -114,6 +114,8 @@ class RBM:
         sample_visible: whether a chain from the data passes visible samples or means (mean-field, less noise).
             Persistent chains always pass samples, for they are to reach the model's distribution; and so do learned
             variances, which means would mislead.
+        sample_data: whether Bernoulli visible units take a row as probabilities of which every update draws a binary
+            sample, as a layer of a deep belief network meets the samples of the layer below, never their means.
         sparsity: a `SparsityTarget`, or None.
         initial_scale: standard deviation of the initial weights.
 
@@ -127,6 +129,7 @@ class RBM:
     sampler: Sampler = CD(1)
     n_classes: int = struct.field(pytree_node=False, default=0)
     sample_visible: bool = struct.field(pytree_node=False, default=False)
+    sample_data: bool = struct.field(pytree_node=False, default=False)
     sparsity: SparsityTarget | None = None
     initial_scale: float | Array = 0.01
 
@@ -138,6 +141,9 @@ class RBM:
             raise ValueError("softmax units are for the visible layer; got them as hidden: use BernoulliUnits()")
         if isinstance(self.hidden, GaussianUnits) and self.hidden.learn_variance:
             raise ValueError("hidden Gaussian units have variance 1; got learn_variance=True: use GaussianUnits()")
+        if self.sample_data and not isinstance(self.visible, BernoulliUnits):
+            kind = type(self.visible).__name__
+            raise ValueError(f"only Bernoulli units take probabilities; got sample_data=True with {kind}: leave it out")
         if isinstance(self.hidden, RectifiedUnits) and isinstance(self.visible, RectifiedUnits):
             raise ValueError("rectified units on both sides have no bounded energy: make the visible ones Gaussian")
         others = [
@@ -239,6 +245,9 @@ class RBM:
         ``mean_gap``, the squared distance between the mean rows of data and chains. With a sparsity target also the
         ``mean_activation`` of the hidden units.
         """
+        if self.sample_data:
+            key, data_key = jax.random.split(key)
+            batch = batch._replace(x=sample(data_key, batch.x))
         visible = self.rows(batch)
         data = Phase(visible, self.hidden_input(params, visible))
         if self.sparsity is None:
