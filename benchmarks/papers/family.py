@@ -113,7 +113,7 @@ SMOKE_DEEP = {
 
 # --- quick and paper: all of MNIST, three layers of 500 ---
 
-PAIRS: dict[str, Pairs] = {"embedding": Neighbours(10), "slow-features": Frames((28, 28), 1.0, 5.0)}
+PAIRS: dict[str, Pairs] = {"embedding": Neighbours(10), "slow-features": Frames((28, 28), 2.0, 10.0)}
 
 
 def quick_layers(name: str, n_hidden: int = 500) -> tuple[Stage, ...]:
@@ -129,8 +129,8 @@ def quick_layers(name: str, n_hidden: int = 500) -> tuple[Stage, ...]:
         "sparse-l1": constant(Autoencoder(n_hidden, penalty=L1(0.01)), 0.5, 12, weight_decay=1e-3),
         "contractive": constant(Autoencoder(n_hidden, penalty=Contractive(0.3)), 0.5, 12, weight_decay=1e-3),
         "sesm": constant(SESM(n_hidden, gain=3.0, relaxation_rate=0.03), 0.01, 6),
-        "embedding": constant(Embedding(n_hidden, margin=10.0), 0.03, 5),
-        "slow-features": constant(SlowFeatures(n_hidden, 0.05), 0.003, 5),
+        "embedding": constant(Embedding(n_hidden, margin=5.0), 0.03, 3),
+        "slow-features": constant(SlowFeatures(n_hidden, 0.05), 0.003, 12),
         "logistic-autoregression": Stage(LogisticAutoregression(n_hidden, fill_diagonal=True), Sgd(0.02), 5, 100),
         "supervised": Stage(SupervisedGreedy(10, (n_hidden,)), Sgd(0.5), 4, 50, patience=4),
     }[name]
