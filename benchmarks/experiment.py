@@ -17,6 +17,7 @@ from pretrain.stage import Stage
 from pretrain.types import Batch
 
 if TYPE_CHECKING:
+    from benchmarks.baselines import Baseline
     from benchmarks.tasks import Task
 
 
@@ -44,6 +45,21 @@ class Pairs(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Joint:
+    """The stack as one deep Boltzmann machine, trained as such before it is fine-tuned.
+
+    Attributes:
+        stage: a `pretrain.generative.DBM` and its recipe.
+        front: so many of the lowest layers are not part of it: their codes are what it models.
+        gibbs_steps: before a sample is shown.
+    """
+
+    stage: Stage
+    front: int = 0
+    gibbs_steps: int = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """How one row is trained at one scale.
 
@@ -51,6 +67,10 @@ class Plan:
         pretraining: the stages, from the bottom up; () trains from a random initialisation.
         fine_tuning: the last stage; None where the pretrained stack is the model.
         pairs: gives the rows partners, for learners that need them.
+        joint: trains the stack as one deep Boltzmann machine in between.
+        output: trains the output layer alone before fine-tuning.
+        baseline: a classifier that is no network (`benchmarks.baselines`), on the codes of the stack, if there is one;
+            in place of fine-tuning.
         labels: fine-tuning sees so many labelled training rows, drawn by class with the member's seed; None: all.
         score: what the experiment's task needs besides (the annealing of a likelihood).
         grid: dotted path of a number in this plan (``*`` for every pretraining stage) to the values tried for it, of
@@ -60,6 +80,9 @@ class Plan:
     pretraining: tuple[Stage, ...]
     fine_tuning: Stage | None = None
     pairs: Pairs | None = None
+    joint: Joint | None = None
+    output: Stage | None = None
+    baseline: Baseline | None = None
     labels: int | None = None
     score: Any = None
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
@@ -110,6 +133,7 @@ class Experiment:
         data: loaders by name; each takes ``data_dir`` and ``say``.
         image_shape: of an input, by data name, for pictures of filters.
         level: what the rows' levels are, where they have any.
+        classes: names of the classes, for a confusion matrix; () are their numbers.
         notes: lines printed under the table.
     """
 
@@ -123,6 +147,7 @@ class Experiment:
     data: Mapping[str, Callable[..., Splits]]
     image_shape: Mapping[str, tuple[int, int]]
     level: str = ""
+    classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:

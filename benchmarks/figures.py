@@ -173,12 +173,39 @@ def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
 
 def samples(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
     """Samples ``[samples, height, width]`` in [0, 1] by row: a panel a row."""
-    _panels(path, title, images, "each picture is the end of a Gibbs chain of its own: probabilities of pixels", 0.0)
+    _panels(path, title, images, "each picture is the end of a Gibbs chain of its own: means of pixels", 0.0)
 
 
 def reconstructions(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
     """Images ``[images, height, width]`` in [0, 1] by row, originals and reconstructions in turn: a panel a row."""
     _panels(path, title, images, "test images, and each one's reconstruction to its right", 0.0)
+
+
+def confusion(path: Path, title: str, counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+    """Confusion matrices ``[classes, classes]`` by row, a panel a row: of each class (a line) the percentage of its
+    test rows that was taken for each class; the diagonal is what was right.
+    """
+    with _style():
+        n_columns = min(3, max(len(counts), 1))
+        n_rows = max(math.ceil(len(counts) / n_columns), 1)
+        figure = Figure(figsize=(3.3 * n_columns, 3.4 * n_rows + 0.6), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 30 * n_columns))
+        figure.supxlabel("taken for (percent of the line's test images)")
+        panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        for axes in panels[len(counts) :]:
+            axes.set_axis_off()
+        for axes, (name, found) in zip(panels, counts.items(), strict=False):
+            shares = 100.0 * found / np.maximum(found.sum(axis=1, keepdims=True), 1)
+            axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+            names = list(classes) or [str(number) for number in range(len(found))]
+            axes.set_title(textwrap.fill(name, 34))
+            axes.set_xticks(range(len(found)), names, rotation=45, ha="right")
+            axes.set_yticks(range(len(found)), names)
+            axes.grid(False)
+            for (i, j), share in np.ndenumerate(shares):
+                look = "white" if share > 60 else "black"
+                axes.text(j, i, f"{share:.0f}", ha="center", va="center", color=look, fontsize=8)
+        _save(figure, path)
 
 
 def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[float]]]) -> None:

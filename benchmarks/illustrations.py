@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import figures
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import unpacked
@@ -35,6 +37,10 @@ def draw(folder: Path, title: str, experiment: Experiment, rows: Sequence[Summar
     if codes:
         figures.codes(folder / "codes.svg", title, codes)
         drawn["codes.svg"] = "Two-dimensional codes of test images"
+    confusion = {item.row.title: np.asarray(found[0]) for item in alone if (found := _held(item, "confusion"))}
+    if confusion:
+        figures.confusion(folder / "confusion.svg", title, confusion, experiment.classes)
+        drawn["confusion.svg"] = "Confusion matrices on test images"
     return drawn
 
 

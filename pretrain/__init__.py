@@ -3,8 +3,8 @@
 from pretrain import data, generative, plots
 from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
 from pretrain.fit import Progress, run
-from pretrain.generative import DBN, UpDown, annealed_importance_sampling, log_partition
-from pretrain.layers import Dense, KernelMap, Rescaling
+from pretrain.generative import DBM, DBN, UpDown, annealed_importance_sampling, log_partition
+from pretrain.layers import Dense, KernelMap, MeanField, Rescaling
 from pretrain.learners.autoencoder import Autoencoder
 from pretrain.learners.classifier import Classifier, SupervisedGreedy
 from pretrain.learners.deep_autoencoder import DeepAutoencoder
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CD",
+    "DBM",
     "DBN",
     "L1",
     "PCA",
@@ -62,6 +63,7 @@ __all__ = [
     "Linear",
     "LogisticAutoregression",
     "Masking",
+    "MeanField",
     "Momentum",
     "Network",
     "NoCorruption",

@@ -129,10 +129,7 @@ class KernelMap:
             kernels = KERNELS[own.kernel](x, own.landmarks, own.gamma, own.coef0, own.degree)
             return jnp.matmul(kernels, own.projection, precision="highest") + own.bias
 
-        rows = x.reshape(-1, x.shape[-1])
-        if len(rows) <= BLOCK:
-            return components(x)
-        return jax.lax.map(components, rows, batch_size=BLOCK).reshape(*x.shape[:-1], -1)
+        return _in_blocks(components, x)
 
 
 @struct.dataclass
@@ -168,7 +165,81 @@ class Rescaling:
         return self.preactivation(x)
 
 
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, KernelMap, Rescaling)}
+@struct.dataclass
+class MeanField:
+    """The input and, beside it, the mean-field posterior of the second hidden layer of a deep Boltzmann machine:
+    ``[x, q(h2 = 1 | x)]``. It stays as it is while a network is fine-tuned.
+
+    The machine (`pretrain.generative.dbm`) is stored as two sides, so that it may have any number of hidden layers: the
+    odd ones, h1, h3, .., and the even ones, h2, h4, .., between which all its weights are::
+
+        odd = sigmoid(x weights_in + even weights' + bias_odd),    even = sigmoid(odd weights + bias_even)
+
+    is repeated ``steps`` times, from the pass up in which x counts twice. Many rows pass in blocks.
+
+    Attributes:
+        weights_in: ``[n_in, odd]``; zero beyond h1.
+        weights: ``[odd, even]``.
+        bias_odd: ``[odd]``.
+        bias_even: ``[even]``.
+        n_second: units of h2, the first of the even side.
+        steps: how many sweeps over both sides; as many as bring the posteriors of such rows to rest.
+    """
+
+    weights_in: Array
+    weights: Array
+    bias_odd: Array
+    bias_even: Array
+    n_second: int = struct.field(pytree_node=False)
+    steps: int = struct.field(pytree_node=False)
+
+    shapes: ClassVar[Shapes] = {
+        "weights_in": ("n_in", "odd"),
+        "weights": ("odd", "even"),
+        "bias_odd": ("odd",),
+        "bias_even": ("even",),
+    }
+    choices: ClassVar[Choices] = {"n_second": int, "steps": int}
+    fixed: ClassVar[bool] = True
+
+    @property
+    def n_in(self) -> int:
+        """Input features, whether or not there is a member axis."""
+        return self.weights_in.shape[-2]
+
+    @property
+    def n_out(self) -> int:
+        """Input features and units of the second hidden layer, likewise."""
+        return self.n_in + min(self.n_second, self.bias_even.shape[-1])
+
+    def __call__(self, x: Array) -> Array:
+        """Maps ``[..., n_in]`` to ``[..., n_out]``."""
+        own = jax.lax.stop_gradient(self)
+
+        def joined(x: Array) -> Array:
+            heard = x @ own.weights_in
+
+            def up(odd: Array) -> Array:
+                return jax.nn.sigmoid(odd @ own.weights + own.bias_even)
+
+            def sweep(_: Any, even: Array) -> Array:
+                return up(jax.nn.sigmoid(heard + even @ own.weights.T + own.bias_odd))
+
+            even = jax.lax.fori_loop(0, own.steps, sweep, up(jax.nn.sigmoid(2.0 * heard + own.bias_odd)))
+            return jnp.concatenate([x, even[..., : own.n_second]], axis=-1)
+
+        return _in_blocks(joined, x)
+
+
+def _in_blocks(function: Callable[[Array], Array], x: Array) -> Array:
+    """A function of rows, of all rows of ``x`` ``[..., n_in]``: many of them block by block, to hold less at once."""
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) <= BLOCK:
+        return function(x)
+    return jax.lax.map(function, rows, batch_size=BLOCK).reshape(*x.shape[:-1], -1)
+
+
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, KernelMap, MeanField, Rescaling)}
 """The layers a saved network may hold."""
 
 

@@ -3,6 +3,9 @@
 A recipe's numbers are leaves, so a population of learning rates is one `jax.vmap`. Weight decay is the L2 penalty
 ``weight_decay/2 * |W|^2``: its gradient is added before momentum, to matrices only, never to biases. So it is in `Adam`
 and `Adagrad` too, where the penalty's gradient is rescaled with the loss's: it is not the decoupled decay of AdamW.
+
+A bound on norms is no penalty but a projection after the update: a column ``w`` of a matrix, the weights into one unit,
+becomes ``w min(1, max_norm/|w|)`` (Srebro & Shraibman, COLT 2005; Hinton et al., arXiv:1207.0580, 2012).
 """
 
 from __future__ import annotations
@@ -74,6 +77,24 @@ def _descend(learning_rate: float | Array, schedule: Schedule, steps_per_epoch: 
     return optax.scale_by_learning_rate(rate)
 
 
+def _bounded(max_norm: float | Array) -> optax.GradientTransformation:
+    """Shortens updates so that no column of a matrix is longer than ``max_norm`` after them."""
+
+    def shorten(updates: Any, params: Any) -> Any:
+        def shortened(update: Array, weights: Array) -> Array:
+            after = weights + update
+            norm = jnp.sqrt(jnp.square(after).sum(axis=-2, keepdims=True))
+            return jnp.where(norm > max_norm, after * (max_norm / norm) - weights, update)
+
+        return jax.tree.map(shortened, updates, params)
+
+    return optax.masked(optax.stateless(shorten), _matrices)
+
+
+def _chain(max_norm: float | Array | None, *parts: optax.GradientTransformation) -> optax.GradientTransformation:
+    return optax.chain(*parts) if max_norm is None else optax.chain(*parts, _bounded(max_norm))
+
+
 @struct.dataclass
 class Sgd:
     """Plain stochastic gradient descent.
@@ -82,15 +103,18 @@ class Sgd:
         learning_rate: step size.
         schedule: factor on it, by epoch.
         weight_decay: L2 penalty on matrices.
+        max_norm: after every update no column of a matrix, the weights into one unit, is longer; None: no bound.
     """
 
     learning_rate: float | Array = 0.1
     schedule: Schedule = Constant()
     weight_decay: float | Array = 0.0
+    max_norm: float | Array | None = None
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
-        return optax.chain(
+        return _chain(
+            self.max_norm,
             optax.add_decayed_weights(self.weight_decay, mask=_matrices),
             _descend(self.learning_rate, self.schedule, steps_per_epoch),
         )
@@ -109,6 +133,7 @@ class Momentum:
         switch_epoch: in epochs.
         schedule: factor on the learning rate, by epoch.
         weight_decay: L2 penalty on matrices.
+        max_norm: after every update no column of a matrix, the weights into one unit, is longer; None: no bound.
     """
 
     learning_rate: float | Array = 0.1
@@ -117,6 +142,7 @@ class Momentum:
     switch_epoch: float | Array = 5.0
     schedule: Schedule = Constant()
     weight_decay: float | Array = 0.0
+    max_norm: float | Array | None = None
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
@@ -124,7 +150,8 @@ class Momentum:
         def momentum(step: Any) -> Array:
             return jnp.where(step < self.switch_epoch * steps_per_epoch, self.initial_momentum, self.momentum)
 
-        return optax.chain(
+        return _chain(
+            self.max_norm,
             optax.add_decayed_weights(self.weight_decay, mask=_matrices),
             optax.inject_hyperparams(optax.trace)(decay=momentum),
             _descend(self.learning_rate, self.schedule, steps_per_epoch),

@@ -51,6 +51,10 @@ class Pretrained(NamedTuple):
         """One member's layers as a `Network`."""
         return Network(population.member(self.layers, index))
 
+    def above(self, n: int) -> Pretrained:
+        """The stack without its ``n`` lowest stages."""
+        return Pretrained(self.layers[n:], self.params[n:], self.stages[n:], self.progress[n:])
+
 
 def pretrain(
     stages: Sequence[Stage],
@@ -110,6 +114,8 @@ def fine_tune(
     valid: Batch,
     seeds: Sequence[int] = (0,),
     params: Any = None,
+    output: Stage | None = None,
+    fixed: int = 0,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     chunk: int = 1,
@@ -125,21 +131,52 @@ def fine_tune(
         valid: measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
         seeds: one a member.
         params: the whole initial parameters, in place of ``layers`` (`unroll`).
+        output: if given, the new output layer is first trained alone by this stage, a `Classifier`'s, on the codes of
+            the layers, which are made once; its time is counted, its history is not kept.
+        fixed: so many of the lowest layers stay as they are too, and are passed through only once.
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
     """
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
-    fixed: list[Layer] = []
+    held: list[Layer] = []
+    before = 0.0
+    if output is not None and (params is not None or not layers):
+        raise ValueError("an output layer is trained alone on pretrained layers: give layers, or leave output out")
     if params is None and layers:
         learner = check_layers(layers, stage.learner, train, len(seeds))
-        fixed = list(itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers))
+        if not 0 <= fixed <= len(layers):
+            raise ValueError(f"fixed must lie in 0..{len(layers)}, the number of layers; got {fixed}")
+        held = [*layers[:fixed], *itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers[fixed:])]
         params = classifier(layers, learner, stage_keys)
-        params = params.replace(layers=params.layers[len(fixed) :])  # type: ignore[attr-defined]
-        for layer in fixed:
+        params = params.replace(layers=params.layers[len(held) :])  # type: ignore[attr-defined]
+        for layer in held:
             train, valid = codes(layer, train), codes(layer, valid)
+        if output is not None:
+            below = params.layers[:-1]  # type: ignore[attr-defined]
+            top = _output_layer(below, output, train, valid, stage_keys, checkpoints, report, chunk)
+            params, before = params.replace(layers=(*below, *top.params.layers)), top.seconds  # type: ignore[attr-defined]
     progress = _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
-    return _on(fixed, progress) if fixed else progress
+    progress = progress._replace(seconds=progress.seconds + before)
+    return _on(held, progress) if held else progress
+
+
+def _output_layer(
+    layers: Sequence[Layer],
+    stage: Stage,
+    train: Batch,
+    valid: Batch,
+    keys: Array,
+    checkpoints: Checkpoints | None,
+    report: Report | None,
+    chunk: int,
+) -> Progress:
+    """A softmax output alone, trained on the codes of layers that stay as they are."""
+    if not isinstance(stage.learner, Classifier) or stage.learner.n_hidden:
+        raise ValueError(f"the output layer is a Classifier without hidden layers; got {stage.learner}")
+    for layer in layers:
+        train, valid = codes(layer, train), codes(layer, valid)
+    return _train("output layer", stage, train, {"valid": valid}, keys, None, checkpoints, report, chunk)
 
 
 FINE_TUNE = 1_000

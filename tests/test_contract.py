@@ -16,6 +16,7 @@ import pytest
 
 from pretrain import (
     CD,
+    DBM,
     L1,
     PCD,
     SESM,
@@ -126,6 +127,7 @@ CASES = {
     "embedding-output": Case(Embedding(UNITS, at="output", n_classes=CLASSES), 0.2),
     "embedding-l1": Case(Embedding(UNITS, distance="l1"), 0.2),
     "slow-features": Case(SlowFeatures(UNITS), 0.02),
+    "dbm": Case(DBM((UNITS, 4), n_chains=BATCH, sparsity=(SparsityTarget(0.2), SparsityTarget(0.1))), 0.05, 4),
     "up-down": Case(UpDown((UNITS, 4), n_classes=CLASSES), 0.05, 4),
 }
 

@@ -417,6 +417,8 @@ def test_network_of_other_stacks_is_refused() -> None:
         DBN.from_stack(stack((Autoencoder(3), BernoulliRBM(2))))
     with pytest.raises(ValueError, match="only the top RBM may have label units; stage 1 of 2 has"):
         DBN.from_stack(stack((BernoulliRBM(3, n_classes=2), BernoulliRBM(2))))
+    with pytest.raises(ValueError, match="stage 2 is an RBM with doubled='down', a layer of a deep Boltzmann"):
+        DBN.from_stack(stack((BernoulliRBM(3), BernoulliRBM(2, doubled="down"))))
     with pytest.raises(ValueError, match="no label units"):
         DBN((), (), single(machine(4, 3))).bound(jnp.zeros((2, 4)), jnp.zeros(()), y=jnp.zeros(2, int))
 

@@ -12,6 +12,7 @@ from pretrain.checkpoint import Checkpoints
 from pretrain.data import digits
 from pretrain.fit import Progress
 from pretrain.learners.classifier import Classifier
+from pretrain.stage import codes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -76,6 +77,33 @@ def test_fine_tuning_starts_from_the_stack_and_improves_on_chance(data: pt.data.
     assert pt.predict(network, data.test.x).shape == (300,)
     assert pt.encode(network, data.test.x).shape == (300, 12)
     assert pt.encode(network, data.test.x, depth=1).shape == (300, 24)
+
+
+def test_an_output_layer_is_first_trained_alone(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    """With no rate afterwards the network's output is softmax regression on the codes, and no layer moves."""
+    alone = pt.Stage(Classifier(10), pt.Sgd(0.5), epochs=3, batch_size=20)
+    still = pt.Stage(Classifier(10), pt.Sgd(0.0), epochs=1, batch_size=20)
+    layers = mixed.layers[:2]
+    tuned = pt.fine_tune(layers, still, data.train, valid=data.valid, seeds=SEEDS, output=alone)
+    train, valid = (codes(layers[1], codes(layers[0], batch)) for batch in (data.train, data.valid))
+    head = pt.fine_tune((), alone, train, valid=valid, seeds=SEEDS)
+    np.testing.assert_allclose(tuned.params.layers[-1].weights, head.params.layers[-1].weights, atol=1e-5)
+    assert np.abs(head.params.layers[-1].weights).max() > 0.1
+    np.testing.assert_array_equal(tuned.params.layers[0].weights, layers[0].weights)
+    with pytest.raises(ValueError, match="give layers, or leave output out"):
+        pt.fine_tune((), still, data.train, valid=data.valid, output=alone)
+
+
+def test_fixed_layers_stay_and_those_above_learn_from_their_codes(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    stage = pt.Stage(Classifier(10), pt.Sgd(0.5), epochs=2, batch_size=20)
+    tuned = pt.fine_tune(mixed.layers[:2], stage, data.train, valid=data.valid, seeds=SEEDS, fixed=1).params
+    np.testing.assert_array_equal(tuned.layers[0].weights, mixed.layers[0].weights)
+    assert np.abs(tuned.layers[1].weights - mixed.layers[1].weights).max() > 0.01
+    train, valid = (codes(mixed.layers[0], batch) for batch in (data.train, data.valid))
+    above = pt.fine_tune(mixed.layers[1:2], stage, train, valid=valid, seeds=SEEDS).params
+    np.testing.assert_allclose(tuned.layers[1].weights, above.layers[0].weights, atol=1e-6)
+    with pytest.raises(ValueError, match=r"fixed must lie in 0..2, the number of layers; got 3"):
+        pt.fine_tune(mixed.layers[:2], stage, data.train, valid=data.valid, seeds=SEEDS, fixed=3)
 
 
 def test_early_stopping_keeps_the_best_epoch_and_stops(data: pt.data.Splits) -> None:

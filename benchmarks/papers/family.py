@@ -65,7 +65,12 @@ def constant(learner: Learner, rate: float, epochs: int, batch_size: int = 100, 
 
 
 def todays(
-    n_hidden: tuple[int, ...], epochs: int, batch_size: int, dropout: float = 0.3, input_dropout: float = 0.1
+    n_hidden: tuple[int, ...],
+    epochs: int,
+    batch_size: int,
+    dropout: float = 0.3,
+    input_dropout: float = 0.1,
+    rate: float = 1e-3,
 ) -> Stage:
     """He initialisation, rectified units, dropout, and Adam at a rate that falls to zero; early stopping."""
     learner = Classifier(
@@ -77,7 +82,7 @@ def todays(
         input_dropout=input_dropout,
         output_scale=1.0,
     )
-    return Stage(learner, Adam(1e-3, schedule=Linear(float(epochs))), epochs, batch_size, patience=epochs)
+    return Stage(learner, Adam(rate, schedule=Linear(float(epochs))), epochs, batch_size, patience=epochs)
 
 
 # --- smoke: seconds, on 8x8 digits; it shows that everything runs, not what it reaches ---
@@ -140,9 +145,8 @@ def quick_layers(name: str, n_hidden: int = 500) -> tuple[Stage, ...]:
 PRETRAINED = [name for name in TITLES if not name.startswith("deep-")]
 RATES = {TUNING_RATE: (0.05, 0.5, 1.0, 2.0)}
 ADAM_RATES = {TUNING_RATE: (3e-4, 1e-3, 3e-3)}
-CHOSEN = dict.fromkeys(PRETRAINED, 2.0) | {"kernel-pca": 0.05}
-"""Fine-tuning rates. 2.0 was the best of 0.5, 1 and 2 by validation error in shorter runs of RBMs, autoencoders and
-SESM, 0.05 of kernel PCA is within the best range of its own; for the other rows 2.0 was not searched."""
+CHOSEN = dict.fromkeys(PRETRAINED, 2.0) | {"kernel-pca": 0.05, "saa": 1.0, "supervised": 1.0}
+"""Fine-tuning rates: of `RATES` the best by validation error of a seed of its own, at quick scale."""
 
 
 def quick(name: str) -> Plan:
@@ -163,11 +167,11 @@ def paper(name: str) -> Plan:
 
 QUICK_DEEP = {
     "deep-2009": Plan((), tuning(2.0, 25, 50, n_hidden=(500, 500, 500), start=12.0), grid=RATES),
-    "deep-today": Plan((), todays((500, 500, 500), 20, 100), grid=ADAM_RATES),
+    "deep-today": Plan((), todays((500, 500, 500), 20, 100, rate=3e-3), grid=ADAM_RATES),
 }
 PAPER_DEEP = {
     "deep-2009": Plan((), tuning(2.0, 40, 50, n_hidden=(500, 500, 500), start=20.0), grid=RATES),
-    "deep-today": Plan((), todays((500, 500, 500), 60, 100), grid=ADAM_RATES),
+    "deep-today": Plan((), todays((500, 500, 500), 60, 100, rate=3e-3), grid=ADAM_RATES),
 }
 PLANS: dict[str, dict[str, Plan]] = {
     "smoke": {

@@ -104,8 +104,8 @@ EXPERIMENT = Experiment(
         "quick": Scale(
             "mnist",
             1,
-            "binary MNIST, 50,000 training images, 10 epochs (CD-25, tempering and the DBNs: 5 a layer); 100 chains of 5,000 "
-            "temperatures, or 14,500 (PCD, fast PCD, DBNs)",
+            "binary MNIST, 50,000 training images, 10 epochs (CD-25, tempering and the DBNs: 5 a layer); 100 chains of "
+            "5,000 temperatures, or 14,500 (PCD, fast PCD, DBNs)",
         ),
         "paper": Scale("mnist", 1, "binary MNIST, 50,000 training images, 200 epochs; 14,500 temperatures, 100 chains"),
     },

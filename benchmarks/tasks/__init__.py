@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from benchmarks.baselines import Fitted
 from benchmarks.experiment import Plan
 from benchmarks.stacks import Stacks
 from pretrain.checkpoint import Checkpoints
@@ -30,23 +31,29 @@ class Trained(NamedTuple):
         pretrained: the stack, if there is one.
         shared: whether it was trained for an earlier row, which its time then belongs to.
         tuned: what fine-tuning made of it, if there was any.
+        joint: the stack as one deep Boltzmann machine, if it was trained as such in between.
+        fitted: of each member the classifier that is no network, in place of fine-tuning, and the seconds of each.
     """
 
     pretrained: Pretrained | None
     shared: bool
     tuned: Progress | None
+    joint: Progress | None = None
+    fitted: tuple[tuple[Fitted, float], ...] = ()
 
     @property
     def stages(self) -> dict[str, Progress]:
         """Every stage by name."""
         layers = self.pretrained.progress if self.pretrained else ()
         stages = {f"layer {index + 1}/{len(layers)}": progress for index, progress in enumerate(layers)}
-        return stages | ({} if self.tuned is None else {"fine-tuning": self.tuned})
+        later = {"joint": self.joint, "fine-tuning": self.tuned}
+        return stages | {name: progress for name, progress in later.items() if progress is not None}
 
     @property
     def seconds(self) -> dict[str, float]:
         """Of every stage that was trained for this row, all members together."""
-        return {n: p.seconds for n, p in self.stages.items() if not (self.shared and n.startswith("layer"))}
+        spent = {n: p.seconds for n, p in self.stages.items() if not (self.shared and n.startswith("layer"))}
+        return spent | ({"fitting": sum(seconds for _, seconds in self.fitted)} if self.fitted else {})
 
 
 class Task(Protocol):

@@ -1,10 +1,16 @@
-"""Classification: pretrain a stack, fine-tune it under a softmax output, count the misclassified rows."""
+"""Classification: pretrain a stack, fine-tune it under a softmax output, count the misclassified rows.
+
+A plan may train the stack as one deep Boltzmann machine in between, and may end in a classifier that is no network.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,12 +18,24 @@ from benchmarks import pictures
 from benchmarks.experiment import Plan
 from benchmarks.tasks import Context, Trained
 from pretrain import population
+from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.data.splits import stratified_rows
-from pretrain.layers import Dense
-from pretrain.network import Network, evaluate
-from pretrain.stack import fine_tune
+from pretrain.generative import DBM
+from pretrain.layers import Dense, compose
+from pretrain.network import Network
+from pretrain.stack import Pretrained, fine_tune
+from pretrain.stage import codes
 from pretrain.types import Batch
+
+ROWS = 2_000
+"""Rows that are classified at a time."""
+
+SAMPLES = 36
+"""Pictures of samples that are kept."""
+
+Predict = Callable[[Any], np.ndarray]
+"""Rows ``[rows, features]`` to labels ``[rows]``."""
 
 
 def labelled(train: Batch, labels: int | None, seed: int) -> Batch:
@@ -29,32 +47,52 @@ def labelled(train: Batch, labels: int | None, seed: int) -> Batch:
     return Batch(train.x[rows], train.y[rows])
 
 
+@jax.jit
+def _classes(layer: Any, x: Any) -> Any:
+    return layer(x).argmax(axis=-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """Misclassified rows, in percent. The validation rows choose the epoch that is kept; test rows are seen once."""
+    """Misclassified rows, in percent. The validation rows choose the epoch that is kept; test rows are seen once.
+
+    Attributes:
+        confusion: whether results hold how many test rows of each class were taken for which.
+    """
 
     measure: str = "error"
     noun: str = "error"
+    confusion: bool = False
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains and fine-tunes one population by a plan."""
         pretrained, shared = None, False
         if plan.pretraining:
             pretrained, shared = context.stacks.get(plan, data, seeds, context.report)
-        assert plan.fine_tuning is not None
         own = [labelled(data.train, plan.labels, seed) for seed in seeds]
+        valid = Batch(data.valid.x, data.valid.y)
+        if plan.baseline is not None:
+            return Trained(pretrained, shared, None, fitted=_fitted(plan, pretrained, own, valid))
+        assert plan.fine_tuning is not None
+        layers, joint, fixed = pretrained.layers if pretrained else (), None, 0
+        if plan.joint is not None:
+            assert pretrained is not None
+            joint, layers = _joint(plan, pretrained, data, seeds, context)
+            fixed = plan.joint.front
         each = plan.labels is not None and len(seeds) > 1
         train = Batch(jnp.stack([b.x for b in own]), jnp.stack([b.y for b in own])) if each else own[0]  # type: ignore
         tuned = fine_tune(
-            pretrained.layers if pretrained else (),
+            layers,
             plan.fine_tuning,
             train,
-            valid=Batch(data.valid.x, data.valid.y),
+            valid=valid,
             seeds=seeds,
+            output=plan.output,
+            fixed=fixed,
             checkpoints=context.checkpoints,
             report=context.report,
         )
-        return Trained(pretrained, shared, tuned)
+        return Trained(pretrained, shared, tuned, joint)
 
     def score(self, plan: Plan, trained: Trained, data: Splits) -> np.ndarray:
         """The validation error of the epoch that is kept."""
@@ -66,25 +104,130 @@ class Classification:
     def results(
         self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: tuple[int, int]
     ) -> list[dict[str, Any]]:
-        """Errors on the three parts, the validation curve, and the first layer's filters of seed 0."""
-        tuned = trained.tuned
-        assert tuned is not None
-        networks: Network = tuned.params
-        first = (trained.pretrained.layers if trained.pretrained else networks.layers)[0]
-        lines = []
+        """Errors on the three parts, the validation curve, the first layer's filters and a joint machine's samples of
+        seed 0.
+        """
+        tuned, lines = trained.tuned, []
         for index, seed in enumerate(seeds):
-            finite, network = bool(tuned.finite[index]), population.member(networks, index)
-            parts = {"train": labelled(data.train, plan.labels, seed), "valid": data.valid, "test": data.test}
-            shown = first if seed == 0 and finite and isinstance(first, Dense) else None
-            lines.append(
-                {
-                    "n_hidden": [layer.n_out for layer in networks.layers[:-1]],
-                    "best_epoch": None if tuned.best is None else int(tuned.best.epoch[index]),
-                    **{f"{name}_error": evaluate(network, part) if finite else None for name, part in parts.items()},
-                    "test_rows": len(data.test.x),
-                    "finite": finite,
-                    "valid_curve": [round(float(error), 4) for error in tuned.history["valid/error"][:, index]],
-                    "filters": pictures.filters(np.asarray(shown.weights[index]), image_shape) if shown else None,
-                }
-            )
+            finite = all(bool(stage.finite[index]) for stage in trained.stages.values())
+            line: dict[str, Any] = {"n_hidden": _sizes(trained), "test_rows": len(data.test.x), "finite": finite}
+            predict = predictor(plan, trained, index)
+            for name, part in (
+                ("train", labelled(data.train, plan.labels, seed)),
+                ("valid", data.valid),
+                ("test", data.test),
+            ):
+                predicted = predict(part.x) if finite else None
+                wrong = None if predicted is None else float(100.0 * (predicted != np.asarray(part.y)).mean())
+                line[f"{name}_error"] = wrong
+                if self.confusion and name == "test" and predicted is not None:
+                    line["confusion"] = confusion(np.asarray(part.y), predicted)
+            if tuned is not None:
+                line["best_epoch"] = None if tuned.best is None else int(tuned.best.epoch[index])
+                line["valid_curve"] = [round(float(error), 4) for error in tuned.history["valid/error"][:, index]]
+            if trained.fitted:
+                fitted, _ = trained.fitted[index]
+                line["chosen"], line["tried"] = fitted.values, fitted.tried
+            if seed == 0 and finite:
+                line["filters"] = _filters(plan, trained, index, image_shape)
+                if trained.joint is not None:
+                    line["samples"] = _samples(plan, trained, index, seed, image_shape)
+            lines.append(line)
         return lines
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
+    """``[classes, classes]`` how many rows of a class (the first index) were taken for another (the second)."""
+    n_classes = int(max(labels.max(), predicted.max())) + 1
+    return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, -1).tolist()
+
+
+def predictor(plan: Plan, trained: Trained, index: int) -> Predict:
+    """How one member classifies rows."""
+    if trained.fitted:
+        fitted, _ = trained.fitted[index]
+        if trained.pretrained is None:
+            return fitted.predict
+        below = population.member(trained.pretrained.layers, index)
+        return lambda x: fitted.predict(compose(below, x))
+    assert trained.tuned is not None
+    assert plan.fine_tuning is not None
+    params = population.member(trained.tuned.params, index)
+    layer = params if isinstance(params, Network) else plan.fine_tuning.learner.layer(params)
+    return lambda x: np.concatenate([_classes(layer, x[first : first + ROWS]) for first in range(0, len(x), ROWS)])
+
+
+def _fitted(plan: Plan, pretrained: Pretrained | None, own: list[Batch], valid: Batch) -> tuple[Any, ...]:
+    """Each member's baseline, on the codes of its own stack, and the seconds it took."""
+    assert plan.baseline is not None
+    found = []
+    for index, train in enumerate(own):
+        layers = () if pretrained is None else population.member(pretrained.layers, index)
+        began = time.perf_counter()
+        parts = [part._replace(x=compose(layers, part.x)) for part in (train, valid)]
+        found.append((plan.baseline.fit(*parts), time.perf_counter() - began))
+    return tuple(found)
+
+
+def _joint(plan: Plan, pretrained: Pretrained, data: Splits, seeds: list[int], context: Context) -> tuple[Any, Any]:
+    """The stack above its front trained as one deep Boltzmann machine, and the layers to fine-tune then."""
+    joint = plan.joint
+    assert joint is not None
+    machine = joint.stage.learner
+    assert isinstance(machine, DBM)
+    front = pretrained.layers[: joint.front]
+    train, valid = Batch(data.train.x), Batch(data.valid.x)
+    for layer in front:
+        train, valid = codes(layer, train), codes(layer, valid)
+    folder = None if context.checkpoints is None else Checkpoints(context.checkpoints.folder / "joint")
+    progress = fine_tune(
+        (),
+        joint.stage,
+        train,
+        valid=valid,
+        seeds=seeds,
+        params=DBM.from_stack(pretrained.above(joint.front)),
+        checkpoints=folder,
+        report=context.report,
+    )
+    return progress, (*front, *machine.discriminative_layers(progress.params))
+
+
+def _sizes(trained: Trained) -> list[int]:
+    """Units of the hidden layers, from the bottom up."""
+    layers = () if trained.pretrained is None else trained.pretrained.layers
+    if trained.pretrained is None and trained.tuned is not None and isinstance(trained.tuned.params, Network):
+        layers = trained.tuned.params.layers[:-1]
+    return [layer.n_out for layer in layers]  # type: ignore[attr-defined]
+
+
+def _filters(plan: Plan, trained: Trained, index: int, image_shape: tuple[int, int]) -> dict[str, Any] | None:
+    """Those of the first layer as it was pretrained (or trained jointly); without pretraining, the network's."""
+    if trained.joint is not None and plan.joint is not None and plan.joint.front == 0:
+        return pictures.filters(np.asarray(trained.joint.params.weights[0][index]), image_shape)
+    params = None if trained.tuned is None else trained.tuned.params
+    layers = trained.pretrained.layers if trained.pretrained else params.layers if isinstance(params, Network) else ()
+    if not layers or not isinstance(layers[0], Dense):
+        return None
+    return pictures.filters(np.asarray(layers[0].weights[index]), image_shape)
+
+
+def _samples(plan: Plan, trained: Trained, index: int, seed: int, image_shape: tuple[int, int]) -> dict[str, Any]:
+    """Pictures of the joint machine's samples, passed down its front: means of pixels, where these are not in [0, 1]
+    scaled to a picture's own range.
+    """
+    assert plan.joint is not None
+    assert trained.joint is not None
+    assert trained.pretrained is not None
+    machine, params = plan.joint.stage.learner, population.member(trained.joint.params, index)
+    assert isinstance(machine, DBM)
+    drawn = machine.sample(params, jax.random.key(seed), SAMPLES, plan.joint.gibbs_steps)
+    front = list(zip(plan.pretraining, trained.pretrained.params, strict=True))[: plan.joint.front]
+    shown = drawn.x if front else drawn.probabilities
+    for stage, learned in reversed(front):
+        shown = stage.learner.decoder(population.member(learned, index))(shown)  # type: ignore[attr-defined]
+    images = np.asarray(shown).reshape(-1, *image_shape)
+    if images.min() < 0.0 or images.max() > 1.0:
+        low, high = (of(images, axis=(1, 2), keepdims=True) for of in (np.min, np.max))
+        images = (images - low) / (high - low)
+    return pictures.packed(images)

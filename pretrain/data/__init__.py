@@ -5,19 +5,33 @@ from pretrain.data.errors import BadFile, DataUnavailable
 from pretrain.data.frames import moved, sequence, with_frames
 from pretrain.data.mnist import mnist
 from pretrain.data.neighbours import neighbours, with_neighbours
+from pretrain.data.norb import NorbPairs, Pairs, norb, norb_pairs
+from pretrain.data.shifts import Shifts
 from pretrain.data.splits import Splits, binarised, stratified_rows
+from pretrain.data.stereo import contrast_normalised, foveated, shrunk, standardised_pairs, unfoveated, whitened
 
 __all__ = [
     "BadFile",
     "DataUnavailable",
+    "NorbPairs",
+    "Pairs",
+    "Shifts",
     "Splits",
     "binarised",
+    "contrast_normalised",
     "digits",
+    "foveated",
     "mnist",
     "moved",
     "neighbours",
+    "norb",
+    "norb_pairs",
     "sequence",
+    "shrunk",
+    "standardised_pairs",
     "stratified_rows",
+    "unfoveated",
+    "whitened",
     "with_frames",
     "with_neighbours",
 ]

@@ -138,8 +138,8 @@ def from_prepared(manifest: Manifest) -> Files:
     require_prepared("mnist", folder)
     files: Files = {}
     for split, images, labels in (("train", *manifest[:2]), ("test", *manifest[2:])):
-        n_examples, height, width = images.shape
-        pixels, classes = read_split("mnist", split, (n_examples, height, width), folder)
+        pixels, classes = np.empty(images.shape, np.uint8), np.empty(labels.shape, np.uint8)
+        read_split("mnist", split, {"image": pixels, "label": classes}, folder)
         files |= {images.name: encode(pixels), labels.name: encode(classes)}
     return files
 

@@ -2,15 +2,18 @@
 
 Preparing shuffles the rows: it sorts them by the md5 of the split's name followed by the row number. That order is
 known, so it is undone here, and the original files come out byte for byte. Were another version to shuffle otherwise,
-the checksums would refuse the result.
+the checksums of a data set that has them would refuse the result.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,40 +44,35 @@ def shuffled_rows(split: str, n_rows: int) -> NDArray[np.int64]:
     return np.array(sorted(range(n_rows), key=hashed.__getitem__), dtype=np.int64)
 
 
-def read_split(
-    data_set: str, split: str, image_shape: tuple[int, int, int], folder: Path
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reads the images and labels of one split, in their original order.
+def read_split(data_set: str, split: str, fields: Mapping[str, NDArray[Any]], folder: Path) -> None:
+    """Fills arrays with the fields of one split, in the original order of the rows.
 
     Args:
         data_set: the name by which tensorflow-datasets knows it.
         split: ``train`` or ``test``.
-        image_shape: (n_examples, height, width).
+        fields: the field's name to the array ``[n_examples, ...]`` that it is written into.
         folder: the directory that holds the prepared data sets.
-
-    Returns:
-        images ``[n_examples, height, width]`` and labels ``[n_examples]``.
 
     Raises:
         DataUnavailable: tensorflow-datasets is not installed, or cannot read the directory.
-        BadFile: the split has another number of examples, or of pixels.
+        BadFile: the split has another number of examples, or a field another number of values, or lacks it.
     """
     try:
         tensorflow_datasets = importlib.import_module("tensorflow_datasets")
     except ImportError as error:
         raise DataUnavailable(f"tensorflow_datasets cannot be imported: {error}") from error
     rows = tensorflow_datasets.data_source(data_set, split=split, data_dir=str(folder), download=False)
-    n_examples = image_shape[0]
+    n_examples = len(next(iter(fields.values())))
     if len(rows) != n_examples:
         raise BadFile(f"{folder / data_set}: {len(rows):,} examples in {split!r}, expected {n_examples:,}")
-    images = np.empty(image_shape, np.uint8)
-    labels = np.empty(n_examples, np.uint8)
     for original, row in zip(shuffled_rows(split, n_examples), rows, strict=True):
-        image = np.asarray(row["image"])
-        if image.size != images[0].size:
-            raise BadFile(
-                f"{folder / data_set}: an image of shape {image.shape} in {split!r}, expected {image_shape[1:]}"
-            )
-        images[original] = image.reshape(image_shape[1:])
-        labels[original] = row["label"]
-    return images, labels
+        for name, array in fields.items():
+            if name not in row:
+                raise BadFile(f"{folder / data_set}: an example without {name!r} in {split!r}: prepare it again")
+            value, shape = np.asarray(row[name]), array.shape[1:]
+            if value.size != math.prod(shape):
+                raise BadFile(
+                    f"{folder / data_set}: {name!r} of shape {value.shape} in {split!r}, expected {shape}: prepare it "
+                    "again"
+                )
+            array[original] = value.reshape(shape)

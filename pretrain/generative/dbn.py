@@ -119,6 +119,11 @@ class DBN:
                 raise ValueError(
                     f"only the top RBM may have label units; stage {number} of {len(pretrained.stages)} has"
                 )
+            if getattr(stage.learner, "doubled", "neither") != "neither":
+                raise ValueError(
+                    f"stage {number} is an RBM with doubled={stage.learner.doubled!r}, a layer of a deep Boltzmann "  # type: ignore[attr-defined]
+                    "machine (DBM.from_stack): train it without, for a deep belief network"
+                )
             learner: Any = population.broadcast(stage.learner, population.n_members(params))
             up, down = jax.vmap(lambda learner, params: (learner.layer(params), learner.decoder(params)))(
                 learner, params

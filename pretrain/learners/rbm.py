@@ -21,14 +21,29 @@ Label units: ``n_classes`` more visible columns, one softmax group, join every r
 a softmax over ``-F(x, y)``, exactly (Larochelle & Bengio, *Classification using discriminative restricted Boltzmann
 machines*, ICML 2008).
 
+Doubling is for a greedy stack that becomes a deep Boltzmann machine (`pretrain.generative.dbm`), whose layers hear from
+both sides. A layer that will hear from above too is meanwhile told twice what it hears from below, by two copies
+``v, v'`` of the visible layer with the same weights; one that will hear from below, by two copies ``h, h'`` of the
+hidden layer. With ``e(v)`` the part of v alone::
+
+    up     E(v, v', h) = e(v) + e(v') - (v + v') W h - h.c     F(v, v) = 2 e(v) - sum_j A(2 (v W)_j + c_j)
+    down   E(v, h, h') = e(v) - v W (h + h') - (h + h').c      F(v)    = e(v) - 2 sum_j A((v W)_j + c_j)
+    both   E(v, h)     = e(v) - 2 v W h - h.c                  F(v)    = e(v) - sum_j A(2 (v W)_j + c_j)
+
+Hidden units hear ``2 v W + c`` (up, both), visible ones ``2 W h + b`` (down, both). In the data the visible copies are
+equal; in a chain the copies of a layer are drawn apart, and their mean is what is kept: statistics depend on nothing
+else. ``both`` is for layers in between, where twice the weights serve instead of copies. The statistics are those of
+one copy: half of the gradient of F in ``W``, and in the bias of the layer that has copies.
+
 References: Hinton, *A practical guide to training restricted Boltzmann machines*, UTML TR 2010-003; Cho, Ilin & Raiko,
-ICANN 2011 (learned variances); Lee, Ekanadham & Ng, NIPS 2008 (sparsity).
+ICANN 2011 (learned variances); Lee, Ekanadham & Ng, NIPS 2008 (sparsity); Salakhutdinov & Hinton, *Deep Boltzmann
+machines*, AISTATS 2009 (doubling).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +56,9 @@ from pretrain.samplers import CD, ParallelTempering, Phase, Sampler
 from pretrain.types import Batch, Inputs, Metrics, Needs
 from pretrain.units import BernoulliUnits, GaussianUnits, RectifiedUnits, SoftmaxUnits, Units, WithLabels
 from pretrain.units import sample as sample
+
+Doubled = Literal["neither", "up", "down", "both"]
+"""Which of a machine's layers hears the other twice: the hidden one ("up"), the visible one ("down")."""
 
 LOWEST_LOG_VARIANCE = math.log(0.05)
 """A learned variance does not sink below this (by more than one update): that of a constant feature would never end."""
@@ -116,6 +134,10 @@ class RBM:
             variances, which means would mislead.
         sample_data: whether Bernoulli visible units take a row as probabilities of which every update draws a binary
             sample, as a layer of a deep belief network meets the samples of the layer below, never their means.
+        doubled: which layer hears the other twice: the hidden one (``up``) in the lowest machine of a stack that
+            becomes a deep Boltzmann machine, the visible one (``down``) in the highest, ``both`` between. For Bernoulli
+            hidden units under Bernoulli ones or Gaussian ones of variance 1. What `pretrain.generative` computes from
+            the parameters alone (partition functions, chains) is of the machine that is doubled in neither.
         sparsity: a `SparsityTarget`, or None.
         initial_scale: standard deviation of the initial weights.
 
@@ -130,6 +152,7 @@ class RBM:
     n_classes: int = struct.field(pytree_node=False, default=0)
     sample_visible: bool = struct.field(pytree_node=False, default=False)
     sample_data: bool = struct.field(pytree_node=False, default=False)
+    doubled: Doubled = struct.field(pytree_node=False, default="neither")
     sparsity: SparsityTarget | None = None
     initial_scale: float | Array = 0.01
 
@@ -152,6 +175,24 @@ class RBM:
         if isinstance(self.sampler, ParallelTempering) and (others or self.n_classes):
             found = type(others[0]).__name__ if others else f"n_classes={self.n_classes}"
             raise ValueError(f"parallel tempering is for Bernoulli units only; got {found}: use PCD or FastPCD")
+        self._check_doubled()
+
+    def _check_doubled(self) -> None:
+        if self.doubled not in get_args(Doubled):
+            raise ValueError(f"doubled must be one of {', '.join(get_args(Doubled))}; got {self.doubled!r}")
+        refused = {
+            type(self.sampler).__name__: isinstance(self.sampler, ParallelTempering),
+            f"n_classes={self.n_classes}": self.n_classes != 0,
+            "learn_variance=True": self._learned_variance,
+            f"visible {type(self.visible).__name__}": not isinstance(self.visible, BernoulliUnits | GaussianUnits),
+            f"hidden {type(self.hidden).__name__}": not isinstance(self.hidden, BernoulliUnits),
+        }
+        found = [name for name, given in refused.items() if given]
+        if self.doubled != "neither" and found:
+            raise ValueError(
+                f"doubled={self.doubled!r} is for Bernoulli hidden units under Bernoulli ones, or Gaussian ones of "
+                f"variance 1, trained by CD, PCD or FastPCD; got {', '.join(found)}: leave out one or the other"
+            )
 
     @property
     def inputs(self) -> Inputs:
@@ -169,6 +210,11 @@ class RBM:
     @property
     def _learned_variance(self) -> bool:
         return isinstance(self.visible, GaussianUnits) and self.visible.learn_variance
+
+    @property
+    def _hears_twice(self) -> tuple[bool, bool]:
+        """Whether the hidden, and whether the visible units hear the other layer twice."""
+        return self.doubled in ("up", "both"), self.doubled in ("down", "both")
 
     @property
     def sampled(self) -> bool:
@@ -206,20 +252,32 @@ class RBM:
         """The total inputs ``a`` to the hidden units, ``[..., hidden]``."""
         if params.log_variance is not None:
             visible = visible * self._precision(params)
-        return visible @ params.weights + params.hidden_bias
+        heard = visible @ params.weights
+        return (2.0 * heard if self._hears_twice[0] else heard) + params.hidden_bias
 
     def visible_input(self, params: RBMParams, hidden: Array) -> Array:
         """The total inputs to the visible units, ``[..., visible]``."""
-        return hidden @ params.weights.T + params.visible_bias
+        heard = hidden @ params.weights.T
+        return (2.0 * heard if self._hears_twice[1] else heard) + params.visible_bias
 
     def visible_sample(self, params: RBMParams, total: Array, key: Array) -> Array:
-        """Visible values drawn given their total inputs."""
-        return self.visible_units.sample(key, total, params.log_variance)
+        """Visible values drawn given their total inputs; where there are two copies, the mean of both."""
+        if self.doubled != "up":
+            return self.visible_units.sample(key, total, params.log_variance)
+        one, other = (self.visible_units.sample(copy, total) for copy in jax.random.split(key))
+        return 0.5 * (one + other)
+
+    def hidden_sample(self, total: Array, key: Array) -> Array:
+        """Likewise of the hidden units."""
+        if self.doubled != "down":
+            return self.hidden.sample(key, total)
+        one, other = (self.hidden.sample(copy, total) for copy in jax.random.split(key))
+        return 0.5 * (one + other)
 
     def gibbs(self, params: RBMParams, total: Array, key: Array, *, sampled: bool) -> tuple[Array, Array]:
         """One step ``a -> h -> v -> a``: from total inputs to the hidden units to (visible, total inputs)."""
         hidden_key, visible_key = jax.random.split(key)
-        total = self.visible_input(params, self.hidden.sample(hidden_key, total))
+        total = self.visible_input(params, self.hidden_sample(total, hidden_key))
         visible = self.visible_sample(params, total, visible_key) if sampled else self.visible_units.mean(total)
         return visible, self.hidden_input(params, visible)
 
@@ -280,7 +338,8 @@ class RBM:
             ValueError: with rectified visible units, which have none in closed form.
         """
         own = self.visible_units.energy(visible, params.visible_bias, params.log_variance)
-        return own - self.hidden.log_partition(self.hidden_input(params, visible))
+        inside = self.hidden.log_partition(self.hidden_input(params, visible))
+        return (2.0 * own if self.doubled == "up" else own) - (2.0 * inside if self.doubled == "down" else inside)
 
     def class_log_probabilities(self, params: RBMParams, x: Array) -> Array:
         """``log P(y | x)``, ``[..., n_classes]``, exactly: the free energies of ``x`` joined with every label.
@@ -321,7 +380,7 @@ class RBM:
         weights = params.weights[:n]
         if params.log_variance is not None:
             weights = weights * jnp.exp(-params.log_variance)[:, None]
-        return Dense(weights, params.hidden_bias, self.hidden.activation)
+        return Dense(2.0 * weights if self._hears_twice[0] else weights, params.hidden_bias, self.hidden.activation)
 
     def decoder(self, params: RBMParams) -> Dense:
         """The generative layer, the visible units' mean given the hidden ones; label units are left out.
@@ -332,7 +391,8 @@ class RBM:
         if isinstance(self.visible, SoftmaxUnits):
             raise ValueError("softmax visible units have no decoder among the layers: use BernoulliUnits()")
         n = params.weights.shape[0] - self.n_classes
-        return Dense(params.weights[:n].T, params.visible_bias[:n], self.visible.activation)
+        weights = 2.0 * params.weights if self._hears_twice[1] else params.weights
+        return Dense(weights[:n].T, params.visible_bias[:n], self.visible.activation)
 
 
 @struct.dataclass

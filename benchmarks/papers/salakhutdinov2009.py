@@ -1,0 +1,194 @@
+"""Salakhutdinov & Hinton, *Deep Boltzmann machines*, AISTATS 2009: small NORB, and MNIST as its calibration.
+
+The published network for NORB is a Gaussian-visible RBM of 4000 units on foveated stereo pairs, and on its codes a deep
+Boltzmann machine of two layers of 4000. Beside it: a support vector machine, logistic regression and nearest neighbours
+on pixels, and on codes; the project's own stacks; a small convolutional network of today.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from benchmarks.baselines import SVM, Baseline, LogisticRegression, NearestNeighbours
+from benchmarks.convnet import ConvNet
+from benchmarks.experiment import Experiment, Joint, Plan, Published, Row, Scale
+from benchmarks.papers.larochelle2009 import TUNING_RATE, decaying
+from benchmarks.tasks.classification import Classification
+from pretrain import (
+    Adam,
+    Autoencoder,
+    BernoulliRBM,
+    Classifier,
+    Gaussian,
+    GaussianRBM,
+    Linear,
+    Masking,
+    Momentum,
+    Sgd,
+    SparsityTarget,
+    Stage,
+)
+from pretrain.data import Splits, digits, norb, standardised_pairs
+from pretrain.generative import DBM
+
+SOURCE = "Salakhutdinov & Hinton, AISTATS 2009"
+TITLES = {
+    "dbm": ("deep Boltzmann machine on a Gaussian RBM", Published(test=10.8)),
+    "svm": ("support vector machine, pixels", Published(test=11.6)),
+    "lr": ("logistic regression, pixels", Published(test=22.5)),
+    "knn": ("nearest neighbours, pixels", Published(test=18.4)),
+    "srbm": ("SRBM: stacked RBMs, the first Gaussian", Published()),
+    "svm-srbm": ("support vector machine, codes of the SRBM", Published()),
+    "lr-srbm": ("logistic regression, codes of the SRBM", Published()),
+    "knn-srbm": ("nearest neighbours, codes of the SRBM", Published()),
+    "saa": ("SAA: stacked autoassociators", Published()),
+    "sdae": ("stacked denoising autoencoders", Published()),
+    "deep-2009": ("no pretraining, the recipe of 2009", Published()),
+    "deep-today": ("no pretraining, today's recipe", Published()),
+    "cnn": ("a small convolutional network", Published()),
+}
+PIXELS: dict[str, Baseline] = {"svm": SVM(), "lr": LogisticRegression(), "knn": NearestNeighbours()}
+
+
+def fine_tuning(
+    rate: float,
+    epochs: int,
+    batch_size: int,
+    n_classes: int,
+    n_hidden: tuple[int, ...] = (),
+    start: float = 0.0,
+) -> Stage:
+    """Plain SGD on all layers, its rate falling to zero; the epoch of the least validation error is kept."""
+    learner = Classifier(n_classes, n_hidden)
+    return Stage(learner, Sgd(rate, Linear(float(epochs), start)), epochs, batch_size, patience=epochs)
+
+
+def output(epochs: int, batch_size: int, n_classes: int) -> Stage:
+    """The output layer alone, before all layers."""
+    return Stage(Classifier(n_classes), Sgd(0.1, Linear(float(epochs))), epochs, batch_size)
+
+
+def gaussian(n_hidden: int, rate: float, epochs: int, batch_size: int) -> Stage:
+    """The first RBM, on standardised pixels: a small rate."""
+    return decaying(GaussianRBM(n_hidden), rate, epochs, batch_size, weight_decay=1e-3)
+
+
+def machine(
+    sizes: tuple[int, int], rate: float, layer_epochs: int, joint_epochs: int, joint_rate: float, batch_size: int
+) -> tuple[tuple[Stage, Stage], Stage]:
+    """A deep Boltzmann machine of two hidden layers: its greedy stages, and the joint one."""
+    greedy = tuple(
+        decaying(
+            BernoulliRBM(n, doubled=doubled, sample_data=True),
+            rate,
+            layer_epochs,
+            batch_size,
+            weight_decay=1e-3,
+        )
+        for n, doubled in zip(sizes, ("up", "down"), strict=True)
+    )
+    sparsity = (SparsityTarget(0.2, 1e-3, 0.9), SparsityTarget(0.1, 1e-3, 0.9))
+    joint = DBM(sizes, n_chains=batch_size, k=5, max_steps=30, sparsity=sparsity)
+    recipe = Sgd(joint_rate, Linear(float(joint_epochs)), weight_decay=2e-4)
+    return greedy, Stage(joint, recipe, joint_epochs, batch_size)  # type: ignore[return-value]
+
+
+def plans(
+    n_hidden: int,
+    shape: tuple[int, int, int],
+    n_classes: int,
+    epochs: int,
+    front_epochs: int,
+    tuning_epochs: int,
+    batch_size: int,
+    layers: int = 3,
+    gaussian_rate: float = 0.001,
+) -> dict[str, Plan]:
+    """Every row at one scale: layers of the same size, the same fine-tuning grid."""
+    front = gaussian(n_hidden, gaussian_rate, front_epochs, batch_size)
+    greedy, joint = machine((n_hidden, n_hidden), 0.05, epochs, epochs, 0.01, batch_size)
+    tuned = fine_tuning(0.5, tuning_epochs, batch_size // 2, n_classes)
+    grid = {TUNING_RATE: (0.1, 0.5, 1.0)}
+    above = (decaying(BernoulliRBM(n_hidden), 0.05, epochs, batch_size, weight_decay=2e-4),) * (layers - 1)
+    squared = Autoencoder(n_hidden, loss="squared_error")
+    first = Stage(squared, Momentum(0.005, weight_decay=1e-4), epochs, batch_size)
+    upper = Stage(Autoencoder(n_hidden), Momentum(0.1, weight_decay=1e-3), epochs, batch_size)
+    noisy_first = Stage(squared.replace(corruption=Gaussian(0.5)), first.optimizer, epochs, batch_size)  # type: ignore[attr-defined]
+    noisy_upper = Stage(Autoencoder(n_hidden, corruption=Masking(0.25)), upper.optimizer, epochs, batch_size)
+    srbm = (front, *above)
+    today = Classifier(
+        n_classes, (n_hidden,) * layers, activation="relu", initialization="he", dropout=0.3, output_scale=1.0
+    )
+    longer = 2 * tuning_epochs
+    adam = Adam(1e-3, schedule=Linear(float(tuning_epochs)))
+    return {
+        "dbm": Plan((front, *greedy), tuned, joint=Joint(joint, 1), output=output(5, batch_size, n_classes), grid=grid),
+        **{name: Plan((), baseline=baseline) for name, baseline in PIXELS.items()},
+        "srbm": Plan(srbm, tuned, grid=grid),
+        **{f"{name}-srbm": Plan(srbm, baseline=baseline) for name, baseline in PIXELS.items()},
+        "saa": Plan((first, *(upper,) * (layers - 1)), tuned, grid=grid),
+        "sdae": Plan((noisy_first, *(noisy_upper,) * (layers - 1)), tuned, grid=grid),
+        "deep-2009": Plan(
+            (),
+            fine_tuning(0.5, longer, batch_size // 2, n_classes, n_hidden=(n_hidden,) * layers, start=0.5 * longer),
+            grid=grid,
+        ),
+        "deep-today": Plan((), Stage(today, adam, tuning_epochs, batch_size, patience=tuning_epochs)),
+        "cnn": Plan((), Stage(ConvNet(n_classes, shape), adam, tuning_epochs, batch_size // 2, patience=tuning_epochs)),
+    }
+
+
+SHAPE = (2, 32, 32)
+SCALES = {
+    "smoke": plans(24, (1, 8, 8), 10, 2, 2, 3, 20, layers=2),
+    "quick": plans(500, SHAPE, 5, 20, 30, 20, 100),
+    "paper": plans(2000, SHAPE, 5, 60, 100, 40, 100),
+}
+
+
+def pairs(n_train: int | None = None, n_test: int | None = None, **options: object) -> Splits:
+    """Stereo pairs as block means, 32 x 32 an eye, standardised; one object a category is held out for validation."""
+    found = norb(n_train=n_train, n_valid=None if n_train is None else 2_000, n_test=n_test, **options)  # type: ignore[arg-type]
+    return standardised_pairs(found)[0]
+
+
+def standardised_digits(**_: object) -> Splits:
+    """The 8 x 8 digits, standardised as one eye."""
+    return standardised_pairs(digits(), eyes=1)[0]
+
+
+COPY = "small-NORB, JPEG copy (some 1.5 grey levels off the original)"
+EXPERIMENT = Experiment(
+    name="norb",
+    title="small NORB: the deep Boltzmann machine and what it was compared with",
+    source=SOURCE,
+    metric="classification error, percent",
+    task=Classification(confusion=True),
+    scales={
+        "smoke": Scale("digits", 1, "8x8 digits, not NORB: it shows that everything runs"),
+        "quick": Scale(
+            "subset",
+            1,
+            f"{COPY}: 5,000 training, 2,000 validation and 6,000 test pairs, equal shares of every category and object",
+        ),
+        "paper": Scale("norb", 1, f"{COPY}: 19,440 training, 4,300 validation and 24,300 test pairs"),
+    },
+    rows=tuple(
+        Row(name, title, published, {scale: found[name] for scale, found in SCALES.items()})
+        for name, (title, published) in TITLES.items()
+    ),
+    data={
+        "subset": functools.partial(pairs, 5_000, 6_000),
+        "norb": pairs,
+        "digits": standardised_digits,
+    },
+    image_shape={"subset": (64, 32), "norb": (64, 32), "digits": (8, 8)},
+    classes=("animal", "human", "airplane", "truck", "car"),
+    notes=(
+        "Pairs are block means of 3 x 3 pixels, 2 x 32 x 32 values, less each one's mean, over one standard deviation "
+        "an eye: the baselines on pixels see these.",
+        "Validation pairs are of objects (one a category) that are not trained on; published errors were chosen on a "
+        "random split, which shares its objects with the training pairs.",
+        "Filters and samples show the left eye's image above the right one's.",
+    ),
+)

@@ -1,0 +1,132 @@
+"""What the NORB table is made with: baselines against scikit-learn, a convolutional network, a joint machine's row."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.signal import correlate2d
+from sklearn import neighbors, svm
+
+import pretrain as pt
+from benchmarks import runner
+from benchmarks.baselines import SVM, LogisticRegression, NearestNeighbours, squared_distances
+from benchmarks.convnet import ConvNet
+from benchmarks.experiment import Joint, Plan
+from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, fine_tuning, gaussian, machine, output, standardised_digits
+from benchmarks.results import read_results
+from benchmarks.tasks.classification import confusion
+from pretrain import Batch
+from pretrain.data import Splits
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def data() -> Splits:
+    return standardised_digits()
+
+
+def some(batch: Batch, n: int) -> Batch:
+    assert batch.y is not None
+    return Batch(batch.x[:n], batch.y[:n])
+
+
+def test_squared_distances_are_those_of_the_differences() -> None:
+    random = np.random.default_rng(0)
+    a, b = (random.normal(5.0, 1.0, (n, 7)).astype(np.float32) for n in (4, 6))
+    expected = np.square(a[:, None] - b[None]).sum(axis=-1)
+    np.testing.assert_allclose(squared_distances(a, b), expected, rtol=1e-4)
+
+
+def test_the_support_vector_machine_is_scikit_learns(data: Splits) -> None:
+    """The same kernel through scikit-learn's own code gives the same classes; what was chosen errs least."""
+    train, valid = some(data.train, 300), some(data.valid, 100)
+    found = SVM(costs=(0.1, 10.0), gammas=(0.1, 2.0)).fit(train, valid)
+    x = np.asarray(train.x, np.float64)
+    unit = 1.0 / np.square(x[:, None] - x[None]).sum(axis=-1).mean()
+    model = svm.SVC(C=found.values["cost"], gamma=found.values["gamma"] * unit).fit(x, np.asarray(train.y))
+    np.testing.assert_array_equal(found.predict(data.test.x), model.predict(np.asarray(data.test.x, np.float64)))
+    assert len(found.tried) == 4
+    least = min(tried["valid"] for tried in found.tried)
+    assert least == pytest.approx(100 * np.mean(found.predict(valid.x) != np.asarray(valid.y)))
+    assert max(tried["valid"] for tried in found.tried) > least
+
+
+def test_neighbours_and_regression_choose_by_validation(data: Splits) -> None:
+    train, valid = some(data.train, 300), some(data.valid, 100)
+    found = NearestNeighbours((1, 50)).fit(train, valid)
+    assert found.values == {"k": 1.0}
+    model = neighbors.KNeighborsClassifier(1).fit(np.asarray(train.x), np.asarray(train.y))
+    np.testing.assert_array_equal(found.predict(data.test.x), model.predict(np.asarray(data.test.x)))
+    linear = LogisticRegression((1e-6, 0.1)).fit(train, valid)
+    assert linear.values == {"cost": 0.1}
+    assert np.mean(linear.predict(data.test.x) != np.asarray(data.test.y)) < 0.15
+
+
+def by_hand(params: Any, images: np.ndarray) -> np.ndarray:
+    """The network's logits by SciPy's correlation, image by image; ``images`` ``[rows, height, width, eyes]``."""
+    for name in ("first", "second"):
+        kernel, bias = (np.asarray(params[name][part], np.float64) for part in ("kernel", "bias"))
+        maps = [
+            sum(correlate2d(image[..., i], kernel[..., i, o], mode="same") for i in range(kernel.shape[2])) + bias[o]
+            for image in images
+            for o in range(kernel.shape[3])
+        ]
+        maps = np.maximum(maps, 0.0).reshape(len(images), kernel.shape[3], *images.shape[1:3]).transpose(0, 2, 3, 1)
+        rows, height, width, channels = maps.shape
+        images = maps.reshape(rows, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+    dense = [np.asarray(params[name][part]) for name in ("hidden", "output") for part in ("kernel", "bias")]
+    return np.maximum(images.reshape(len(images), -1) @ dense[0] + dense[1], 0.0) @ dense[2] + dense[3]
+
+
+def test_the_convolutional_network_is_convolutions_and_learns(data: Splits) -> None:
+    stereo = ConvNet(3, (2, 8, 4), (4, 5), 6)
+    x = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+    params, _ = stereo.init(jax.random.key(0), Batch(jnp.asarray(x)))
+    expected = by_hand(params, x.reshape(3, 2, 8, 4).transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(stereo.layer(params)(jnp.asarray(x)), expected, atol=1e-4)
+    learner = ConvNet(10, (1, 8, 8), (4, 8), 16, dropout=0.2)
+    done = pt.run(
+        learner, pt.Adam(1e-2), data.train, epochs=3, batch_size=20, seeds=[0, 1], monitors={"valid": data.valid}
+    )
+    assert (done.history["valid/error"][-1] < 30.0).all()
+    with pytest.raises(ValueError, match="multiples of 4; got"):
+        ConvNet(10, (1, 6, 8))
+    with pytest.raises(ValueError, match="got 63 features"):
+        learner.init(jax.random.key(0), Batch(data.train.x[:, 1:]))
+
+
+def test_confusion_counts_rows() -> None:
+    counts = confusion(np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 0, 0]))
+    assert counts == [[1, 1, 0], [0, 1, 0], [2, 0, 1]]
+
+
+def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
+    """The row of a deep Boltzmann machine above a Gaussian front, of a baseline on codes and of one on pixels."""
+    greedy, joint = machine((24, 16), 0.3, 6, 2, 0.02, 20)
+    front = gaussian(32, 0.01, 6, 20)
+    plans = {
+        "dbm": Plan((front, *greedy), fine_tuning(1.0, 6, 10, 10), joint=Joint(joint, 1, 5), output=output(4, 20, 10)),
+        "knn-srbm": Plan((front,), baseline=NearestNeighbours((1, 3))),
+        "knn": Plan((), baseline=NearestNeighbours((1, 3))),
+    }
+    rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
+    path = runner.run(EXPERIMENT, "smoke", rows, n_seeds=1, data=standardised_digits(), out=tmp_path, interactive=False)
+    lines: dict[str, Any] = {line["row"]: line for line in read_results(path)}
+    assert lines["dbm"]["n_hidden"] == [32, 24, 16]
+    assert lines["dbm"]["samples"]["shape"] == [36, 8, 8]
+    assert {"layer 3/3", "joint", "fine-tuning"} < lines["dbm"]["seconds"].keys()
+    assert lines["dbm"]["test_error"] < 70.0
+    assert lines["knn"]["chosen"]["k"] in (1.0, 3.0)
+    assert lines["knn"]["test_error"] < 5.0
+    assert lines["knn-srbm"]["test_error"] < 40.0
+    for line in lines.values():
+        counts = np.asarray(line["confusion"])
+        assert counts.sum() == line["test_rows"]
+        assert 100 * (1 - np.trace(counts) / counts.sum()) == pytest.approx(line["test_error"])
