@@ -23,6 +23,9 @@ SERIES = {
     "deep-2009": "none, 2009",
     "deep-today": "none, today",
 }
+FEW = 3_000
+"""Up to so many labels minibatches are of 20 rows and the rate is 1.0, not searched; beyond it is the family's."""
+
 INITIAL_SCALE = 4.0
 """Of the network of 2009. Drawn from U(-1/sqrt(n), 1/sqrt(n)) it hardly leaves chance with few labels: on 100 its
 validation error was 66%, with twice that width 67%, three times 35%, four times 26%."""
@@ -41,7 +44,7 @@ def fine_tuning(name: str, n_hidden: tuple[int, ...], labels: int, epochs: int, 
     if name == "deep-2009":
         epochs = max(epochs, 100) if labels <= 1_000 else epochs
         return tuning(1.0, epochs, batch_size, n_hidden=n_hidden, initial_scale=INITIAL_SCALE, start=epochs / 2)
-    return tuning(1.0, epochs, batch_size)
+    return tuning(1.0 if labels <= FEW else family.CHOSEN[name], epochs, batch_size)
 
 
 def epochs_for(labels: int) -> int:
@@ -51,7 +54,7 @@ def epochs_for(labels: int) -> int:
 
 def mnist_plan(name: str, labels: int) -> Plan:
     """A row on MNIST."""
-    stage = fine_tuning(name, (500,) * 3, labels, epochs_for(labels), 20 if labels <= 3_000 else 50)
+    stage = fine_tuning(name, (500,) * 3, labels, epochs_for(labels), 20 if labels <= FEW else 50)
     if name.startswith("deep-"):
         return Plan((), stage, labels=labels)
     return Plan(family.quick_layers(name), stage, pairs=family.PAIRS.get(name), labels=labels)
