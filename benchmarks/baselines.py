@@ -7,11 +7,13 @@ the support vector machine's kernel is computed here: in float32 and once for al
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from sklearn import linear_model, neighbors, svm
+from sklearn.exceptions import ConvergenceWarning
 
 from pretrain.types import Batch
 
@@ -81,15 +83,17 @@ class LogisticRegression:
         iterations: of L-BFGS at most; fewer than it takes to converge is a way of regularising too.
     """
 
-    costs: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
-    iterations: int = 200
+    costs: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
+    iterations: int = 100
 
     def fit(self, train: Batch, valid: Batch) -> Fitted:
         """Chooses the cost."""
         (x, y), (valid_x, valid_y) = _arrays(train), _arrays(valid)
         models, tried = {}, []
         for cost in self.costs:
-            models[cost] = linear_model.LogisticRegression(C=cost, max_iter=self.iterations).fit(x, y)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                models[cost] = linear_model.LogisticRegression(C=cost, max_iter=self.iterations).fit(x, y)
             tried.append({"cost": cost, "valid": _error(models[cost].predict(valid_x), valid_y)})
         values = _best(tried)
         return Fitted(lambda x: models[values["cost"]].predict(np.asarray(x, np.float32)), values, tried)
@@ -104,8 +108,8 @@ class SVM:
         gammas: to try, in units of one over the mean squared distance of two training rows.
     """
 
-    costs: tuple[float, ...] = (1.0, 10.0, 100.0)
-    gammas: tuple[float, ...] = (0.5, 2.0, 8.0)
+    costs: tuple[float, ...] = (3.0, 30.0)
+    gammas: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0)
 
     def fit(self, train: Batch, valid: Batch) -> Fitted:
         """Chooses both numbers."""
