@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from pretrain.data import Splits
+from pretrain.fit import Augment
 from pretrain.stage import Stage
 from pretrain.types import Batch
 
@@ -51,11 +52,16 @@ class Joint:
     Attributes:
         stage: a `pretrain.generative.DBM` and its recipe.
         front: so many of the lowest layers are not part of it: their codes are what it models.
+        hold_front: whether these stay as they are while all above is fine-tuned, which is much cheaper: the mean field
+            is then computed once.
+        steps: mean-field sweeps in the network that is fine-tuned.
         gibbs_steps: before a sample is shown.
     """
 
     stage: Stage
     front: int = 0
+    hold_front: bool = False
+    steps: int = 5
     gibbs_steps: int = 1_000
 
 
@@ -67,6 +73,7 @@ class Plan:
         pretraining: the stages, from the bottom up; () trains from a random initialisation.
         fine_tuning: the last stage; None where the pretrained stack is the model.
         pairs: gives the rows partners, for learners that need them.
+        augment: changes the rows of every minibatch while the stack is pretrained.
         joint: trains the stack as one deep Boltzmann machine in between.
         output: trains the output layer alone before fine-tuning.
         baseline: a classifier that is no network (`benchmarks.baselines`), on the codes of the stack, if there is one;
@@ -80,6 +87,7 @@ class Plan:
     pretraining: tuple[Stage, ...]
     fine_tuning: Stage | None = None
     pairs: Pairs | None = None
+    augment: Augment | None = None
     joint: Joint | None = None
     output: Stage | None = None
     baseline: Baseline | None = None

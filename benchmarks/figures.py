@@ -72,7 +72,11 @@ def validation_curves(
         label: of the measure; an error is in percent.
     """
     with _style():
-        figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+        names = {
+            name: textwrap.fill(f"{name}, {len(s)} seed{'s' if len(s) > 1 else ''}", 34) for name, s in curves.items()
+        }
+        n_lines = sum(1.5 + text.count("\n") for text in names.values())
+        figure = Figure(figsize=(9.0, max(4.6, 0.19 * n_lines + 0.6)), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
         axes = figure.add_subplot()
         unit = ", percent" if label.endswith(" error") else ""
@@ -88,9 +92,8 @@ def validation_curves(
                 continue
             epochs = np.arange(1, len(by_epoch) + 1)
             mean, low, high = (np.array([of(errors) for errors in by_epoch]) for of in (np.mean, np.min, np.max))
-            label = textwrap.fill(f"{name}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}", 30)
             axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(epochs, mean, line, color=colour, linewidth=1.6, label=label, marker="o", markersize=2.2)
+            axes.plot(epochs, mean, line, color=colour, linewidth=1.6, label=names[name], marker="o", markersize=2.2)
             shown += [low, high]
             last.append(high[-1])
         if shown:
@@ -98,7 +101,7 @@ def validation_curves(
             bottom = values[values > LEAST].min(initial=100.0)
             top = min(values.max(), max(ABOVE * bottom, 1.5 * max(last)))
             axes.set_ylim(bottom / 1.08, max(top, 1.5 * bottom))
-            figure.legend(loc="outside right center", labelspacing=0.9)
+            figure.legend(loc="outside right center", labelspacing=0.7)
         else:
             axes.set_ylim(1, 10)
             axes.text(0.5, 0.5, "no results yet", transform=axes.transAxes, ha="center")

@@ -36,7 +36,7 @@ class Stacks:
 
     def get(self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None) -> tuple[Pretrained, bool]:
         """The plan's stack, and whether it was there already."""
-        name, own = _name(plan.pretraining, plan.pairs), tuple(seeds)
+        name, own = _name(plan.pretraining, plan.pairs, plan.augment), tuple(seeds)
         if name != self._name:
             self.clear()
             self._name = name
@@ -45,7 +45,15 @@ class Stacks:
         folder = None if self._folder is None else self._folder / f"stack-{name}-{'-'.join(map(str, own))}"
         checkpoints = None if folder is None else Checkpoints(folder)
         train, valid = self._paired(plan.pairs, data)
-        stack = pretrain(plan.pretraining, train, valid=valid, seeds=seeds, checkpoints=checkpoints, report=report)
+        stack = pretrain(
+            plan.pretraining,
+            train,
+            valid=valid,
+            seeds=seeds,
+            augment=plan.augment,
+            checkpoints=checkpoints,
+            report=report,
+        )
         self._kept[own] = stack, checkpoints
         return stack, False
 

@@ -27,7 +27,7 @@ from pretrain.layers import through
 from pretrain.optim import Recipe
 from pretrain.types import Batch, Layer, Learner, Solver
 
-INIT, ORDER, STEP, MONITOR, PAIR = range(5)
+INIT, ORDER, STEP, MONITOR, PAIR, AUGMENT = range(6)
 """The purposes for which a key is derived."""
 
 INIT_ROWS = 10_000
@@ -36,6 +36,11 @@ INIT_ROWS = 10_000
 
 PROBE_ROWS = 100
 """Training rows that a probe is taken on; the minibatch, where that is larger."""
+
+
+Augment = Callable[[Array, Array], Array]
+"""A pytree that changes the rows of a minibatch ``[rows, features]`` by a random key, anew at every step:
+`pretrain.data.Shifts`."""
 
 
 class Fit(NamedTuple):
@@ -141,7 +146,14 @@ def start(
 
 
 def epoch(
-    learner: Learner, optimizer: Recipe, fit: Fit, train: Batch, *, batch_size: int, lower: Sequence[Layer] = ()
+    learner: Learner,
+    optimizer: Recipe,
+    fit: Fit,
+    train: Batch,
+    *,
+    batch_size: int,
+    lower: Sequence[Layer] = (),
+    augment: Augment | None = None,
 ) -> tuple[Fit, dict[str, Array]]:
     """One member's pass over the training rows in a fresh random order; metrics are means over its minibatches.
 
@@ -152,10 +164,13 @@ def epoch(
     transform = optimizer.build(steps)
     order_key = jax.random.fold_in(jax.random.fold_in(fit.key, ORDER), fit.step // steps)
     order = jax.random.permutation(order_key, n_rows)[: steps * batch_size].reshape(steps, batch_size)
-    step_key, pair_key = jax.random.fold_in(fit.key, STEP), jax.random.fold_in(fit.key, PAIR)
+    step_key, pair_key, augment_key = (jax.random.fold_in(fit.key, purpose) for purpose in (STEP, PAIR, AUGMENT))
 
     def update(fit: Fit, rows: Array) -> tuple[Fit, dict[str, Array]]:
-        batch = through(lower, _drawn(train, _rows(train, rows), jax.random.fold_in(pair_key, fit.step)))
+        batch = _drawn(train, _rows(train, rows), jax.random.fold_in(pair_key, fit.step))
+        if augment is not None:
+            batch = batch._replace(x=augment(batch.x, jax.random.fold_in(augment_key, fit.step)))
+        batch = through(lower, batch)
         key = jax.random.fold_in(step_key, fit.step)
         grads, state, metrics = learner.gradient(fit.params, fit.state, batch, key)
         updates, opt_state = transform.update(grads, fit.opt_state, fit.params)
@@ -170,6 +185,7 @@ def _chunk(
     learner: Learner,
     optimizer: Recipe,
     lower: tuple[Layer, ...],
+    augment: Augment | None,
     fits: Fit,
     best: Best | None,
     train: Batch,
@@ -188,7 +204,7 @@ def _chunk(
     """
 
     def one(learner: Learner, optimizer: Recipe, lower: Any, fit: Fit, train: Batch, monitors: dict[str, Batch]):
-        fit, metrics = epoch(learner, optimizer, fit, train, batch_size=batch_size, lower=lower)
+        fit, metrics = epoch(learner, optimizer, fit, train, batch_size=batch_size, lower=lower, augment=augment)
         key = jax.random.fold_in(jax.random.fold_in(fit.key, MONITOR), fit.step)
         seen = {}
         for name, batch in monitors.items():
@@ -239,6 +255,7 @@ def run(
     seeds: Sequence[int] = (0,),
     keys: Array | None = None,
     lower: Sequence[Layer] = (),
+    augment: Augment | None = None,
     params: Any = None,
     monitors: Mapping[str, Batch] | None = None,
     patience: int | None = None,
@@ -258,6 +275,8 @@ def run(
         seeds: one a member.
         keys: ``[members]`` random keys, in place of ``seeds``.
         lower: trained layers (with a member axis) through which every minibatch is passed first.
+        augment: if given, changes the rows of every minibatch before that, on the device; nothing of it is stored.
+            Monitors are not changed.
         params: initial parameters with a member axis, in place of ``learner.init``'s.
         monitors: batches on which ``learner.evaluate`` is called after every epoch, by name.
         patience: None keeps the last parameters. A number keeps, a member at a time, those with the lowest first
@@ -282,6 +301,8 @@ def run(
     check_run(
         learner, train, monitors, epochs=epochs, batch_size=batch_size, chunk=chunk, patience=patience, own=not lower
     )
+    if augment is not None and train.pair is not None:
+        raise ValueError("rows that are augmented have no partners yet; got both augment and train.pair: give one")
     monitors = {name: paired(batch) for name, batch in monitors.items()}
 
     began = time.perf_counter()
@@ -297,6 +318,7 @@ def run(
             learner,
             optimizer,
             lower,
+            augment,
             progress.fits,
             progress.best,
             train,

@@ -18,7 +18,7 @@ from jax import Array
 
 from pretrain import fit, population
 from pretrain.checkpoint import Checkpoints
-from pretrain.fit import Progress
+from pretrain.fit import Augment, Progress
 from pretrain.layers import Dense
 from pretrain.learners.classifier import Classifier, output_layer
 from pretrain.learners.partially_supervised import PartiallySupervised
@@ -63,6 +63,7 @@ def pretrain(
     valid: Batch | None = None,
     seeds: Sequence[int] = (0,),
     label_weight: float | Array | None = None,
+    augment: Augment | None = None,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     chunk: int = 1,
@@ -78,6 +79,9 @@ def pretrain(
         label_weight: if given, every layer that is trained (not solved) is partially supervised: so many times the
             cross-entropy of a softmax output on its codes is added to its objective, on the rows that have a label (a
             label of -1 is none); see `pretrain.learners.partially_supervised`.
+        augment: if given, changes the rows of every minibatch before the lowest layer (`pretrain.data.Shifts`), so that
+            all layers are trained on more than there are rows; those below are then passed inside every step. Layers
+            that are solved see the rows as they are.
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
@@ -92,10 +96,13 @@ def pretrain(
     check_stages(stages, train, valid, keys)
     monitors = {"train": fit.paired(train, MONITOR_ROWS)}
     monitors |= {} if valid is None else {"valid": fit.paired(valid, MONITOR_ROWS)}
+    raw = train, monitors
     for index, stage in enumerate(stages):
         name = f"layer {index + 1}/{len(stages)}"
         stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
-        progress = _train(name, stage, train, monitors, stage_keys, None, checkpoints, report, chunk)
+        within = {} if augment is None or isinstance(stage.learner, Solver) else {"lower": layers, "augment": augment}
+        rows = raw if within else (train, monitors)
+        progress = _train(name, stage, *rows, stage_keys, None, checkpoints, report, chunk, **within)
         learner = population.broadcast(stage.learner, len(seeds))
         layer = trained_layer(learner, progress.params)
         layers.append(layer)
@@ -248,6 +255,9 @@ def _train(
     checkpoints: Checkpoints | None,
     report: Report | None,
     chunk: int,
+    *,
+    lower: Sequence[Layer] = (),
+    augment: Augment | None = None,
 ) -> Progress:
     """One stage through `pretrain.fit.run` or `solve`, resumed, checkpointed and reported."""
     folder = name.replace(" ", "-").replace("/", "-of-")
@@ -256,6 +266,7 @@ def _train(
         "keys": keys,
         "params": params,
         "patience": stage.patience,
+        "lower": tuple(lower),
     }
     if isinstance(stage.learner, Solver):
         begin = functools.partial(fit.solve, stage.learner, train, keys)
@@ -283,6 +294,7 @@ def _train(
     progress = fit.run(
         *arguments,
         **options,
+        augment=augment,
         epochs=stage.epochs,
         monitors=monitors,
         chunk=chunk,

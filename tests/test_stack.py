@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import nnx, struct
 
 import pretrain as pt
 from pretrain import fit, population, stack
@@ -77,6 +77,36 @@ def test_fine_tuning_starts_from_the_stack_and_improves_on_chance(data: pt.data.
     assert pt.predict(network, data.test.x).shape == (300,)
     assert pt.encode(network, data.test.x).shape == (300, 12)
     assert pt.encode(network, data.test.x, depth=1).shape == (300, 24)
+
+
+@struct.dataclass
+class Blank:
+    """An augmentation that leaves nothing of a row: all its values are one."""
+
+    value: float = 1.0
+
+    def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.full_like(x, self.value)
+
+
+def test_augmented_rows_are_what_every_layer_learns_from(data: pt.data.Splits) -> None:
+    """Moved by no pixel a stack is what it was; blank rows are all it then knows, in both layers."""
+    stages = MIX[0].replace(epochs=3), MIX[1].replace(epochs=3)
+    plain = pt.pretrain(stages, data.train, valid=data.valid)
+    moved = pt.pretrain(stages, data.train, valid=data.valid, augment=pt.data.Shifts((1, 8, 8), 0))
+    for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(moved.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    blank = pt.pretrain(stages, data.train, valid=data.valid, augment=Blank())
+    plain_error, blank_error = (s.progress[0].history["valid/reconstruction_error"][-1] for s in (plain, blank))
+    assert blank_error > 2.0 * plain_error
+    assert blank.progress[0].history["reconstruction_error"][-1] < plain_error
+    key = jax.random.fold_in(jax.random.key(0), 1)[None]
+    below = codes(blank.layers[0], data.train)
+    unblanked = pt.run(stages[1].learner, stages[1].optimizer, below, epochs=3, batch_size=20, keys=key)
+    assert np.abs(unblanked.params.weights - blank.params[1].weights).max() > 0.01
+    paired = data.train._replace(pair=data.train.x)
+    with pytest.raises(ValueError, match=r"got both augment and train\.pair"):
+        pt.run(MIX[0].learner, MIX[0].optimizer, paired, epochs=1, batch_size=20, augment=Blank())
 
 
 def test_an_output_layer_is_first_trained_alone(data: pt.data.Splits, mixed: pt.Pretrained) -> None:

@@ -78,7 +78,7 @@ class Classification:
         if plan.joint is not None:
             assert pretrained is not None
             joint, layers = _joint(plan, pretrained, data, seeds, context)
-            fixed = plan.joint.front
+            fixed = plan.joint.front if plan.joint.hold_front else 0
         each = plan.labels is not None and len(seeds) > 1
         train = Batch(jnp.stack([b.x for b in own]), jnp.stack([b.y for b in own])) if each else own[0]  # type: ignore
         tuned = fine_tune(
@@ -190,7 +190,7 @@ def _joint(plan: Plan, pretrained: Pretrained, data: Splits, seeds: list[int], c
         checkpoints=folder,
         report=context.report,
     )
-    return progress, (*front, *machine.discriminative_layers(progress.params))
+    return progress, (*front, *machine.discriminative_layers(progress.params, joint.steps))
 
 
 def _sizes(trained: Trained) -> list[int]:
