@@ -11,11 +11,19 @@ import tyro
 
 from benchmarks import runner, speed
 from benchmarks.experiment import Experiment, UsageError, known
-from benchmarks.papers import family, hinton2006, labels, larochelle2009, salakhutdinov2008, salakhutdinov2009
+from benchmarks.papers import (
+    dbm_mnist,
+    family,
+    hinton2006,
+    labels,
+    larochelle2009,
+    salakhutdinov2008,
+    salakhutdinov2009,
+)
 from benchmarks.render import render
 from pretrain.data import DataUnavailable
 
-DECLARATIONS = (larochelle2009, family, labels, salakhutdinov2008, hinton2006, salakhutdinov2009)
+DECLARATIONS = (larochelle2009, family, labels, salakhutdinov2008, hinton2006, salakhutdinov2009, dbm_mnist)
 EXPERIMENTS: dict[str, Experiment] = {paper.EXPERIMENT.name: paper.EXPERIMENT for paper in DECLARATIONS}
 TABLES = Path("paper_tables")
 

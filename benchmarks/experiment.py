@@ -50,7 +50,7 @@ class Joint:
     """The stack as one deep Boltzmann machine, trained as such before it is fine-tuned.
 
     Attributes:
-        stage: a `pretrain.generative.DBM` and its recipe.
+        stage: a `pretrain.generative.DBM` and its recipe; of no epochs, the machine stays as the stack gives it.
         front: so many of the lowest layers are not part of it: their codes are what it models.
         hold_front: whether these stay as they are while all above is fine-tuned, which is much cheaper: the mean field
             is then computed once.

@@ -170,7 +170,7 @@ def _fitted(plan: Plan, pretrained: Pretrained | None, own: list[Batch], valid: 
 
 
 def _joint(plan: Plan, pretrained: Pretrained, data: Splits, seeds: list[int], context: Context) -> tuple[Any, Any]:
-    """The stack above its front trained as one deep Boltzmann machine, and the layers to fine-tune then."""
+    """The stack above its front trained as one deep Boltzmann machine (None of no epochs), and the layers to tune."""
     joint = plan.joint
     assert joint is not None
     machine = joint.stage.learner
@@ -179,18 +179,21 @@ def _joint(plan: Plan, pretrained: Pretrained, data: Splits, seeds: list[int], c
     train, valid = Batch(data.train.x), Batch(data.valid.x)
     for layer in front:
         train, valid = codes(layer, train), codes(layer, valid)
-    folder = None if context.checkpoints is None else Checkpoints(context.checkpoints.folder / "joint")
-    progress = fine_tune(
-        (),
-        joint.stage,
-        train,
-        valid=valid,
-        seeds=seeds,
-        params=DBM.from_stack(pretrained.above(joint.front)),
-        checkpoints=folder,
-        report=context.report,
-    )
-    return progress, (*front, *machine.discriminative_layers(progress.params, joint.steps))
+    params, progress = DBM.from_stack(pretrained.above(joint.front)), None
+    if joint.stage.epochs:
+        folder = None if context.checkpoints is None else Checkpoints(context.checkpoints.folder / "joint")
+        progress = fine_tune(
+            (),
+            joint.stage,
+            train,
+            valid=valid,
+            seeds=seeds,
+            params=params,
+            checkpoints=folder,
+            report=context.report,
+        )
+        params = progress.params
+    return progress, (*front, *machine.discriminative_layers(params, joint.steps))
 
 
 def _sizes(trained: Trained) -> list[int]:

@@ -1,0 +1,65 @@
+"""Salakhutdinov & Hinton, *Deep Boltzmann machines*, AISTATS 2009: MNIST, 784-500-1000, the calibration of the model.
+
+Beside the machine that was trained jointly, its greedy start, fine-tuned in the same way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from benchmarks.experiment import Experiment, Joint, Plan, Published, Row, Scale
+from benchmarks.papers.larochelle2009 import TUNING_RATE, decaying, tuning
+from benchmarks.papers.salakhutdinov2009 import output
+from benchmarks.tasks.classification import Classification
+from pretrain import BernoulliRBM, Linear, Sgd, SparsityTarget, Stage
+from pretrain.data import digits, mnist
+from pretrain.generative import DBM
+
+TITLES = {
+    "dbm": ("deep Boltzmann machine, 500-1000", Published(test=0.95)),
+    "dbm-greedy": ("the same, without joint training", Published()),
+}
+
+
+def plans(
+    sizes: tuple[int, int], layer_epochs: int, joint_epochs: int, tuning_epochs: int, batch_size: int = 100
+) -> dict[str, Plan]:
+    """Both rows at one scale."""
+    greedy = tuple(
+        decaying(BernoulliRBM(n, doubled=doubled, sample_data=True), 0.05, layer_epochs, batch_size, weight_decay=2e-4)
+        for n, doubled in zip(sizes, ("up", "down"), strict=True)
+    )
+    sparsity = (SparsityTarget(0.2, 1e-3, 0.9), SparsityTarget(0.1, 1e-3, 0.9))
+    machine = DBM(sizes, n_chains=batch_size, k=5, max_steps=25, tolerance=1e-2, sparsity=sparsity)
+    joint = Stage(machine, Sgd(0.02, Linear(float(joint_epochs)), weight_decay=2e-4), joint_epochs, batch_size)
+    fine_tuning, first = tuning(1.0, tuning_epochs, batch_size // 2), output(3, batch_size, 10)
+    plan = Plan(greedy, fine_tuning, joint=Joint(joint, steps=25), output=first, grid={TUNING_RATE: (0.5, 1.0, 2.0)})
+    untrained = Joint(joint.replace(epochs=0), steps=25)  # type: ignore[attr-defined]
+    return {"dbm": plan, "dbm-greedy": dataclasses.replace(plan, joint=untrained)}
+
+
+SCALES = {
+    "smoke": plans((32, 48), 5, 3, 10, 20),
+    "quick": plans((500, 1000), 10, 8, 15),
+    "paper": plans((500, 1000), 100, 300, 40),
+}
+
+EXPERIMENT = Experiment(
+    name="dbm",
+    title="MNIST: a deep Boltzmann machine, fine-tuned",
+    source="Salakhutdinov & Hinton, AISTATS 2009",
+    metric="classification error, percent",
+    task=Classification(),
+    scales={
+        "smoke": Scale("digits", 1, "8x8 digits, not MNIST: it shows that everything runs"),
+        "quick": Scale("mnist", 1, "all of MNIST, minutes on two cores"),
+        "paper": Scale("mnist", 1, "all of MNIST, as long as published"),
+    },
+    rows=tuple(
+        Row(name, title, published, {scale: found[name] for scale, found in SCALES.items()})
+        for name, (title, published) in TITLES.items()
+    ),
+    data={"mnist": mnist, "digits": lambda **_: digits()},
+    image_shape={"mnist": (28, 28), "digits": (8, 8)},
+    notes=("The published machine was pretrained with the labels joined to its second layer; here with none.",),
+)
