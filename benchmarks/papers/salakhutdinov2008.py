@@ -48,7 +48,8 @@ def machine(
     learner = BernoulliRBM(n_hidden, sampler=sampler, sample_visible=True, sample_data=sample_data)
     schedule = Linear(float(epochs))
     if isinstance(sampler, CD):
-        return Stage(learner, Momentum(rate, momentum=0.5, schedule=schedule, weight_decay=1e-4), epochs, batch_size)
+        decay = 2e-4 if sample_data else 1e-4
+        return Stage(learner, Momentum(rate, momentum=0.5, schedule=schedule, weight_decay=decay), epochs, batch_size)
     return Stage(learner, Sgd(rate, schedule), epochs, batch_size)
 
 

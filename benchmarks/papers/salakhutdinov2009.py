@@ -102,16 +102,16 @@ def plans(
     tuning_epochs: int,
     batch_size: int,
     layers: int = 3,
-    gaussian_rate: float = 0.001,
+    gaussian_rate: float = 0.01,
 ) -> dict[str, Plan]:
     """Every row at one scale: layers of the same size, the same fine-tuning grid."""
     front = gaussian(n_hidden, gaussian_rate, front_epochs, batch_size)
     greedy, joint = machine((n_hidden, n_hidden), 0.05, epochs, epochs, 0.01, batch_size)
-    tuned = fine_tuning(0.5, tuning_epochs, batch_size // 2, n_classes)
+    tuned = fine_tuning(1.0, tuning_epochs, batch_size // 2, n_classes)
     grid = {TUNING_RATE: (0.1, 0.5, 1.0)}
     above = (decaying(BernoulliRBM(n_hidden), 0.05, epochs, batch_size, weight_decay=2e-4),) * (layers - 1)
     squared = Autoencoder(n_hidden, loss="squared_error")
-    first = Stage(squared, Momentum(0.005, weight_decay=1e-4), epochs, batch_size)
+    first = Stage(squared, Momentum(0.001, weight_decay=1e-4), epochs, batch_size)
     upper = Stage(Autoencoder(n_hidden), Momentum(0.1, weight_decay=1e-3), epochs, batch_size)
     noisy_first = Stage(squared.replace(corruption=Gaussian(0.5)), first.optimizer, epochs, batch_size)  # type: ignore[attr-defined]
     noisy_upper = Stage(Autoencoder(n_hidden, corruption=Masking(0.25)), upper.optimizer, epochs, batch_size)
@@ -141,7 +141,7 @@ def plans(
 SHAPE = (2, 32, 32)
 SCALES = {
     "smoke": plans(24, (1, 8, 8), 10, 2, 2, 3, 20, layers=2),
-    "quick": plans(500, SHAPE, 5, 20, 30, 20, 100),
+    "quick": plans(500, SHAPE, 5, 20, 60, 20, 100),
     "paper": plans(2000, SHAPE, 5, 60, 100, 40, 100),
 }
 
