@@ -142,7 +142,7 @@ SHAPE = (2, 32, 32)
 SCALES = {
     "smoke": plans(24, (1, 8, 8), 10, 2, 2, 3, 20, layers=2),
     "quick": plans(500, SHAPE, 5, 20, 60, 20, 100),
-    "paper": plans(2000, SHAPE, 5, 60, 100, 40, 100),
+    "paper": plans(1000, SHAPE, 5, 30, 60, 20, 100),
 }
 
 
