@@ -72,7 +72,8 @@ def test_neighbours_and_regression_choose_by_validation(data: Splits) -> None:
 def by_hand(params: Any, images: np.ndarray) -> np.ndarray:
     """The network's logits by SciPy's correlation, image by image; ``images`` ``[rows, height, width, eyes]``."""
     for name in ("first", "second"):
-        kernel, bias = (np.asarray(params[name][part], np.float64) for part in ("kernel", "bias"))
+        kernel, bias = (np.asarray(params[name]["linear"][part], np.float64) for part in ("kernel", "bias"))
+        kernel = kernel.reshape(5, 5, images.shape[-1], -1)
         maps = [
             sum(correlate2d(image[..., i], kernel[..., i, o], mode="same") for i in range(kernel.shape[2])) + bias[o]
             for image in images
