@@ -24,7 +24,7 @@ BLOCK = 500
 class Convolution(nnx.Module):
     """A convolution whose output is as large as its input, as a linear map of patches.
 
-    The same numbers as `flax.nnx.Conv`, whose gradients XLA's CPU backend computes a hundred times slower inside a scan.
+    The same numbers as `flax.nnx.Conv`, whose gradients XLA's CPU backend computes far more slowly inside a scan.
     """
 
     def __init__(self, n_in: int, n_out: int, side: int, rngs: nnx.Rngs):

@@ -88,7 +88,13 @@ class Checkpoints:
             like = begin()
             template = _plain({"fits": like.fits, "best": like.best})
             args = ocp.args.Composite(arrays=ocp.args.StandardRestore(template), facts=ocp.args.JsonRestore())
-            stored = manager.restore(step, args=args)
+            try:
+                stored = manager.restore(step, args=args)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{self.folder / stage} holds the checkpoint of a run of another structure or other shapes: remove "
+                    "it to begin anew, or give the run another folder"
+                ) from error
         arrays = _typed(stored["arrays"], {"fits": like.fits, "best": like.best})
         facts = stored["facts"]
         history = {name: np.asarray(values, np.float32) for name, values in facts["history"].items()}
