@@ -221,8 +221,9 @@ def hyperparameters(item: Summary) -> str:
         facts.append(f"epochs run {compact(line['epochs'])}")
     if best := sorted({line["best_epoch"] for line in item.finite if line.get("best_epoch") is not None}):
         facts.append(f"best epoch {best[0]}" + (f" to {best[-1]}" if len(best) > 1 else ""))
-    if line["selection"]:
-        chosen = ", ".join(f"{path} = {value}" for path, value in line["selection"]["values"].items())
+    values = (line["selection"] or {}).get("values") or line.get("chosen")
+    if values:
+        chosen = ", ".join(f"{path} = {value}" for path, value in values.items())
         facts.append(f"chosen on validation error: `{chosen}`")
     return f"- `{item.row.name}`: {'; '.join(facts)}."
 

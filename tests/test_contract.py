@@ -276,6 +276,12 @@ def test_checkpoint_gives_back_every_bit(case: Case, parts: tuple[Batch, Batch],
     assert_same_bits(restored, written)
 
 
+def test_a_checkpoint_of_another_structure_is_refused(parts: tuple[Batch, Batch], tmp_path: Path) -> None:
+    Checkpoints(tmp_path).save("layer", begin(CASES["rbm-pcd"], parts))
+    with pytest.raises(ValueError, match="layer holds the checkpoint of a run of another structure or other shapes"):
+        Checkpoints(tmp_path).restore("layer", lambda: begin(CASES["supervised-greedy"], parts))
+
+
 @pytest.mark.parametrize("name", ["rbm-pcd", "supervised-greedy"])
 def test_resumes_from_checkpoint_to_the_same_bits(name: str, parts: tuple[Batch, Batch], tmp_path: Path) -> None:
     """Interrupted after epoch 3, and gone on from the files."""

@@ -128,7 +128,7 @@ class Classification:
             if trained.fitted:
                 fitted, _ = trained.fitted[index]
                 line["chosen"], line["tried"] = fitted.values, fitted.tried
-            if seed == 0 and finite:
+            elif seed == 0 and finite:
                 line["filters"] = _filters(plan, trained, index, image_shape)
                 if trained.joint is not None:
                     line["samples"] = _samples(plan, trained, index, seed, image_shape)
