@@ -15,8 +15,8 @@ from pretrain.data import Splits, binarised, digits, mnist
 from pretrain.samplers import Sampler
 
 PERSISTENT = ("rbm-pcd", "rbm-fpcd", "dbn", "dbn-up-down")
-"""Machines of persistent chains are harder to anneal: they, and a DBN's top, get the published number of temperatures at
-every scale."""
+"""Machines of persistent chains are harder to anneal: they, and the top of a DBN, get the published number of
+temperatures at every scale."""
 
 RECALLED = "Salakhutdinov & Murray (2008), Table 1, as recalled: its text was not at hand"
 QUOTED = "Salakhutdinov & Murray (2008), as quoted with the authors' demonstration machine, test; training as recalled"
