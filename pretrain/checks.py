@@ -172,9 +172,9 @@ def check_data(
         ValueError: the message gives the value and the fix.
     """
     inputs = learner.inputs if own else "real"
-    for name, batch in {"train": train, **monitors}.items():
-        if values:  # other parts are standardised by the training rows' statistics, so by their own only nearly
-            strict = inputs != "standardised" or name == "train"
+    for name, batch in (("train", train), *monitors.items()):
+        if values:  # other rows are standardised by all training rows' statistics, so by their own only nearly
+            strict = inputs != "standardised" or batch is train
             check_examples(batch.x, f"{name}.x", inputs=inputs if strict else "real")
         if batch.x.shape[-1] != train.x.shape[-1]:
             raise ValueError(
