@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import pretrain as pt
+from pretrain.checks import check_data
 
 X = np.random.default_rng(0).random((20, 6), np.float32)
 Y = np.arange(20, dtype=np.int32) % 3
@@ -204,3 +205,14 @@ def test_real_values_are_welcome_where_the_loss_allows_them() -> None:
         pt.Autoencoder(4, loss="squared_error"), pt.Sgd(0.01), pt.Batch(5 * X - 2), epochs=1, batch_size=10
     )
     assert progress.finite.all()
+
+
+def test_rows_a_layer_is_monitored_on_need_not_be_standardised_themselves() -> None:
+    """The first training rows of a set in order may well have another mean than all of them."""
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    x = (np.sort(x, axis=0) - x.mean(axis=0)) / x.std(axis=0)
+    train, first = (pt.Batch(jnp.asarray(rows)) for rows in (x, x[:10]))
+    machine = pt.GaussianRBM(2)
+    check_data(machine, train, {"train": first})
+    with pytest.raises(ValueError, match=r"train\.x must be standardised"):
+        check_data(machine, first, {"train": train})
