@@ -84,7 +84,6 @@ class Case(NamedTuple):
 CASES = {
     "rbm-cd1": Case(BernoulliRBM(UNITS)),
     "rbm-cd3-sampled": Case(BernoulliRBM(UNITS, sampler=CD(3), sample_visible=True)),
-    "rbm-sampled-data": Case(BernoulliRBM(UNITS, sample_data=True)),
     "rbm-pcd": Case(BernoulliRBM(UNITS, sampler=PCD(n_chains=BATCH))),
     "rbm-fpcd": Case(BernoulliRBM(UNITS, sampler=FastPCD(n_chains=BATCH))),
     "rbm-tempering": Case(BernoulliRBM(UNITS, sampler=ParallelTempering(n_chains=BATCH, n_temperatures=4))),
