@@ -18,7 +18,8 @@ from benchmarks import runner
 from benchmarks.baselines import SVM, LogisticRegression, NearestNeighbours, squared_distances
 from benchmarks.convnet import ConvNet
 from benchmarks.experiment import Joint, Plan
-from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, fine_tuning, gaussian, machine, output, standardised_digits
+from benchmarks.papers.larochelle2009 import tuning
+from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, gaussian, machine, output, standardised_digits
 from benchmarks.results import read_results
 from benchmarks.tasks.classification import confusion
 from pretrain import Batch
@@ -111,7 +112,7 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     greedy, joint = machine((24, 16), 0.3, 6, 2, 0.02, 20)
     front = gaussian(32, 0.01, 6, 20)
     plans = {
-        "dbm": Plan((front, *greedy), fine_tuning(1.0, 6, 10, 10), joint=Joint(joint, 1, 5), output=output(4, 20, 10)),
+        "dbm": Plan((front, *greedy), tuning(1.0, 6, 10), joint=Joint(joint, 1, 5), output=output(4, 20, 10)),
         "knn-srbm": Plan((front,), baseline=NearestNeighbours((1, 3))),
         "knn": Plan((), baseline=NearestNeighbours((1, 3))),
     }

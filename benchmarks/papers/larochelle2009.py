@@ -43,12 +43,13 @@ def tuning(
     n_hidden: tuple[int, ...] = (),
     initial_scale: float = 1.0,
     start: float = 0.0,
+    n_classes: int = 10,
 ) -> Stage:
     """Plain SGD on all layers, its rate constant until epoch ``start`` and then falling to zero; early stopping.
 
     The output layer starts at zero on pretrained layers, and at random in a random network (``n_hidden``).
     """
-    learner = Classifier(10, n_hidden, initial_scale=initial_scale, output_scale=1.0 if n_hidden else 0.0)
+    learner = Classifier(n_classes, n_hidden, initial_scale=initial_scale, output_scale=1.0 if n_hidden else 0.0)
     return Stage(learner, Sgd(rate, Linear(float(epochs), start)), epochs, batch_size, patience=epochs)
 
 

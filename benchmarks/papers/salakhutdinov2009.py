@@ -12,7 +12,7 @@ import functools
 from benchmarks.baselines import SVM, Baseline, LogisticRegression, NearestNeighbours
 from benchmarks.convnet import ConvNet
 from benchmarks.experiment import Experiment, Joint, Plan, Published, Row, Scale
-from benchmarks.papers.larochelle2009 import TUNING_RATE, decaying
+from benchmarks.papers.larochelle2009 import TUNING_RATE, decaying, tuning
 from benchmarks.tasks.classification import Classification
 from pretrain import (
     Adam,
@@ -48,19 +48,6 @@ TITLES = {
     "cnn": ("a small convolutional network", Published()),
 }
 PIXELS: dict[str, Baseline] = {"svm": SVM(), "lr": LogisticRegression(), "knn": NearestNeighbours()}
-
-
-def fine_tuning(
-    rate: float,
-    epochs: int,
-    batch_size: int,
-    n_classes: int,
-    n_hidden: tuple[int, ...] = (),
-    start: float = 0.0,
-) -> Stage:
-    """Plain SGD on all layers, its rate falling to zero; the epoch of the least validation error is kept."""
-    learner = Classifier(n_classes, n_hidden)
-    return Stage(learner, Sgd(rate, Linear(float(epochs), start)), epochs, batch_size, patience=epochs)
 
 
 def output(epochs: int, batch_size: int, n_classes: int) -> Stage:
@@ -107,7 +94,7 @@ def plans(
     """Every row at one scale: layers of the same size, the same fine-tuning grid."""
     front = gaussian(n_hidden, gaussian_rate, front_epochs, batch_size)
     greedy, joint = machine((n_hidden, n_hidden), 0.05, epochs, epochs, 0.01, batch_size)
-    tuned = fine_tuning(1.0, tuning_epochs, batch_size // 2, n_classes)
+    tuned = tuning(1.0, tuning_epochs, batch_size // 2, n_classes=n_classes)
     grid = {TUNING_RATE: (0.1, 0.5, 1.0)}
     above = (decaying(BernoulliRBM(n_hidden), 0.05, epochs, batch_size, weight_decay=2e-4),) * (layers - 1)
     squared = Autoencoder(n_hidden, loss="squared_error")
@@ -130,7 +117,9 @@ def plans(
         "sdae": Plan((noisy_first, *(noisy_upper,) * (layers - 1)), tuned, grid=grid),
         "deep-2009": Plan(
             (),
-            fine_tuning(0.5, longer, batch_size // 2, n_classes, n_hidden=(n_hidden,) * layers, start=0.5 * longer),
+            tuning(
+                0.5, longer, batch_size // 2, n_classes=n_classes, n_hidden=(n_hidden,) * layers, start=0.5 * longer
+            ),
             grid=grid,
         ),
         "deep-today": Plan((), Stage(today, adam, tuning_epochs, batch_size, patience=tuning_epochs)),

@@ -23,6 +23,10 @@ class Context(NamedTuple):
     checkpoints: Checkpoints | None = None
     report: Report | None = None
 
+    def pretrained(self, plan: Plan, data: Splits, seeds: list[int]) -> tuple[Pretrained | None, bool]:
+        """The plan's stack, None where it has none, and whether it was there already."""
+        return self.stacks.get(plan, data, seeds, self.report) if plan.pretraining else (None, False)
+
 
 class Trained(NamedTuple):
     """A population, trained.

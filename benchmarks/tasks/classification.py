@@ -66,9 +66,7 @@ class Classification:
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains and fine-tunes one population by a plan."""
-        pretrained, shared = None, False
-        if plan.pretraining:
-            pretrained, shared = context.stacks.get(plan, data, seeds, context.report)
+        pretrained, shared = context.pretrained(plan, data, seeds)
         own = [labelled(data.train, plan.labels, seed) for seed in seeds]
         valid = Batch(data.valid.x, data.valid.y)
         if plan.baseline is not None:

@@ -59,7 +59,8 @@ class Likelihood:
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains a stack of RBMs and, if the plan says so, fine-tunes it as a generative model."""
-        pretrained, shared = context.stacks.get(plan, data, seeds, context.report)
+        pretrained, shared = context.pretrained(plan, data, seeds)
+        assert pretrained is not None
         if plan.fine_tuning is None:
             return Trained(pretrained, shared, None)
         tuned = fine_tune(

@@ -44,9 +44,7 @@ class Reconstruction:
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains, unrolls and fine-tunes one population by a plan."""
-        pretrained, shared = None, False
-        if plan.pretraining:
-            pretrained, shared = context.stacks.get(plan, data, seeds, context.report)
+        pretrained, shared = context.pretrained(plan, data, seeds)
         if plan.fine_tuning is None:
             return Trained(pretrained, shared, None)
         tuned = fine_tune(
