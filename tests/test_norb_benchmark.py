@@ -112,7 +112,9 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     greedy, joint = machine((24, 16), 0.3, 6, 2, 0.02, 20)
     front = gaussian(32, 0.01, 6, 20)
     plans = {
-        "dbm": Plan((front, *greedy), tuning(1.0, 6, 10), joint=Joint(joint, 1, gibbs_steps=5), output=output(4, 20, 10)),
+        "dbm": Plan(
+            (front, *greedy), tuning(1.0, 6, 10), joint=Joint(joint, 1, gibbs_steps=5), output=output(4, 20, 10)
+        ),
         "knn-srbm": Plan((front,), baseline=NearestNeighbours((1, 3))),
         "knn": Plan((), baseline=NearestNeighbours((1, 3))),
     }
