@@ -218,7 +218,7 @@ def _chunk(
         return fit, metrics | seen
 
     axes = (0, 0, 0, 0, population.axes(train), {name: population.axes(batch) for name, batch in monitors.items()})
-    population_epoch = population.over_members(one, axes, fits.step.shape[0])
+    population_epoch = jax.jit(population.over_members(one, axes, fits.step.shape[0]))  # traced once, for both branches
 
     def advance(carry: Any) -> Any:
         fits, best, index = carry

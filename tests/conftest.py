@@ -22,3 +22,10 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled() -> Iterator[None]:
+    """What one test file compiled is of no use to the next, and every garbage collection would walk through it."""
+    yield
+    jax.clear_caches()

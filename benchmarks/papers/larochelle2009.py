@@ -57,18 +57,18 @@ def tuning(
 
 SMOKE = {
     "srbm": Plan(
-        (Stage(BernoulliRBM(48), Momentum(0.1), epochs=40, batch_size=20),) * 3,
-        tuning(1.0, 40, 20),
+        (Stage(BernoulliRBM(48), Momentum(0.1), epochs=15, batch_size=20),) * 3,
+        tuning(1.0, 15, 20),
         grid={"fine_tuning.optimizer.learning_rate": (0.5, 1.0)},
     ),
-    "saa": Plan((Stage(Autoencoder(48), Momentum(0.05), epochs=40, batch_size=20),) * 3, tuning(1.0, 40, 20)),
+    "saa": Plan((Stage(Autoencoder(48), Momentum(0.05), epochs=15, batch_size=20),) * 3, tuning(1.0, 15, 20)),
     "logistic-autoregression": Plan(
-        (Stage(LogisticAutoregression(48), Momentum(0.05), epochs=40, batch_size=20),) * 3, tuning(1.0, 40, 20)
+        (Stage(LogisticAutoregression(48), Momentum(0.05), epochs=15, batch_size=20),) * 3, tuning(1.0, 15, 20)
     ),
     "supervised": Plan(
-        (Stage(SupervisedGreedy(10, (48,)), Sgd(0.5), epochs=40, batch_size=20),) * 3, tuning(0.5, 40, 20)
+        (Stage(SupervisedGreedy(10, (48,)), Sgd(0.5), epochs=15, batch_size=20),) * 3, tuning(0.5, 15, 20)
     ),
-    "deep": Plan((), tuning(1.0, 80, 20, n_hidden=(48, 48, 48), start=40.0)),
+    "deep": Plan((), tuning(1.0, 40, 20, n_hidden=(48, 48, 48), initial_scale=3.0, start=20.0)),
     "shallow": Plan((), tuning(0.5, 40, 20, n_hidden=(48,))),
 }
 
