@@ -9,10 +9,11 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import runner, speed
+from benchmarks import hosts, runner, speed
 from benchmarks.experiment import Experiment, UsageError, known
 from benchmarks.papers import (
     dbm_mnist,
+    erhan2009,
     family,
     hinton2006,
     labels,
@@ -23,7 +24,7 @@ from benchmarks.papers import (
 from benchmarks.render import render
 from pretrain.data import DataUnavailable
 
-DECLARATIONS = (larochelle2009, family, labels, salakhutdinov2008, hinton2006, salakhutdinov2009, dbm_mnist)
+DECLARATIONS = (larochelle2009, family, labels, salakhutdinov2008, hinton2006, salakhutdinov2009, dbm_mnist, erhan2009)
 EXPERIMENTS: dict[str, Experiment] = {paper.EXPERIMENT.name: paper.EXPERIMENT for paper in DECLARATIONS}
 TABLES = Path("paper_tables")
 
@@ -56,7 +57,19 @@ class Run:
     """Choose each row's hyperparameters among its declared grid by validation error first. Without it the declared
     values are used: the best that such searches found."""
     wave: int | None = None
-    """Members trained side by side; default: all on an accelerator, one on a CPU."""
+    """Members trained side by side; default: as many as fit on an accelerator, one on a CPU."""
+    memory: float | None = None
+    """GiB a device has, to plan that with, on a CPU too; default: what it reports."""
+    batch_devices: int = 1
+    """Devices that share the rows of every minibatch; the others share the members."""
+    distributed: bool = False
+    """Train with many processes, each on members of its own; Slurm and Kubernetes tell them where they are."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process, where the cluster does not tell."""
+    processes: int | None = None
+    """How many, likewise."""
+    process: int | None = None
+    """Which this one is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +112,8 @@ def list_experiments() -> int:
 
 def run(experiment: Experiment, options: Run, words: list[str]) -> int:
     """Runs one experiment and renders it."""
+    if options.distributed:
+        hosts.join(options.coordinator, options.processes, options.process)
     scale = known(options.scale, list(experiment.scales), "scale")
     names = [row.name for row in experiment.rows] if options.rows == "all" else options.rows.split(",")
     rows = [experiment.row(name.strip()) for name in names if name.strip()]
@@ -121,6 +136,8 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
             out=out,
             grid=options.grid,
             wave=options.wave,
+            memory=None if options.memory is None else int(options.memory * 2**30),
+            batch_devices=options.batch_devices,
             command=shlex.join([*prefix, *_stable(words)]),
             say=say,
         )
@@ -128,6 +145,8 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
         again = shlex.join([*prefix, *words])
         say(f"\nstopped; everything finished is in {out}. The same command goes on from here:\n  {again}")
         return 130
+    if not hosts.first():
+        return 0
     for path in render(experiment, scale, out):
         say(f"wrote {path}")
     print((out / "table.md").read_text())
@@ -164,7 +183,7 @@ def _stable(words: list[str]) -> list[str]:
     """The command's words without the folders of one machine."""
     kept, skip = [], False
     for word in words:
-        if skip or word.split("=")[0] in ("--data-dir", "--out"):
+        if skip or word.split("=")[0] in ("--data-dir", "--out", "--coordinator", "--process"):
             skip = not skip and "=" not in word
             continue
         kept.append(word)
@@ -188,7 +207,7 @@ def main(words: list[str] | None = None) -> int:
             return measure_speed(tyro.cli(Speed, prog=prog, args=words[1:]))
         tyro.cli(List, prog=prog, args=words[1:])
         return list_experiments()
-    except (UsageError, DataUnavailable) as error:
+    except (UsageError, DataUnavailable, MemoryError) as error:
         say(str(error))
         return 2
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
+from flax import struct
 
 from pretrain.data import Splits
 from pretrain.fit import Augment
@@ -19,6 +20,7 @@ from pretrain.types import Batch
 
 if TYPE_CHECKING:
     from benchmarks.baselines import Baseline
+    from benchmarks.summary import Summary
     from benchmarks.tasks import Task
 
 
@@ -39,6 +41,35 @@ class Published:
     source: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high`` to be tried, on a log scale unless ``linear``."""
+
+    low: float
+    high: float
+    linear: bool = False
+
+    def at(self, share: float) -> float:
+        """The number at a share from 0 (low) to 1 (high) of the range."""
+        if self.linear:
+            return self.low + share * (self.high - self.low)
+        return self.low * (self.high / self.low) ** share
+
+
+@dataclasses.dataclass(frozen=True)
+class Halving:
+    """Successive halving: all combinations are tried with few epochs, the best share again with more, anew each time,
+    the last of them with all (Jamieson & Talwalkar, *Non-stochastic best arm identification*, AISTATS 2016).
+
+    Attributes:
+        factor: of every so many one goes on, with so many times the epochs.
+        rungs: how often.
+    """
+
+    factor: int = 3
+    rungs: int = 2
+
+
 class Pairs(Protocol):
     """How the rows of a batch get their partners: a frozen dataclass, so that a declaration can say it."""
 
@@ -46,6 +77,21 @@ class Pairs(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Keep:
+    """What of the stack the network starts from (`pretrain.ablation`).
+
+    Attributes:
+        depth: so many of its lowest layers are the network's.
+        trained: of these so many of the lowest keep what they learned, those above start at random; None: all.
+        marginals: whether the weights of each layer are shuffled, and only their distribution is kept.
+    """
+
+    depth: int
+    trained: int | None = None
+    marginals: bool = False
+
+
+@struct.dataclass
 class Joint:
     """The stack as one deep Boltzmann machine, trained as such before it is fine-tuned.
 
@@ -59,41 +105,49 @@ class Joint:
     """
 
     stage: Stage
-    front: int = 0
-    hold_front: bool = False
-    steps: int = 5
-    gibbs_steps: int = 1_000
+    front: int = struct.field(pytree_node=False, default=0)
+    hold_front: bool = struct.field(pytree_node=False, default=False)
+    steps: int = struct.field(pytree_node=False, default=5)
+    gibbs_steps: int = struct.field(pytree_node=False, default=1_000)
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Plan:
-    """How one row is trained at one scale.
+    """How one row is trained at one scale: a pytree, whose leaves are the numbers of its stages.
 
     Attributes:
         pretraining: the stages, from the bottom up; () trains from a random initialisation.
         fine_tuning: the last stage; None where the pretrained stack is the model.
         pairs: gives the rows partners, for learners that need them.
         augment: changes the rows of every minibatch while the stack is pretrained.
+        keep: what of the stack goes on to the network; None: all of it. Rows that keep more or less of one stack share
+            it, for a stage does not depend on those above.
         joint: trains the stack as one deep Boltzmann machine in between.
         output: trains the output layer alone before fine-tuning.
         baseline: a classifier that is no network (`benchmarks.baselines`), on the codes of the stack, if there is one;
             in place of fine-tuning.
         labels: fine-tuning sees so many labelled training rows, drawn by class with the member's seed; None: all.
         score: what the experiment's task needs besides (the annealing of a likelihood).
-        grid: dotted path of a number in this plan (``*`` for every pretraining stage) to the values tried for it, of
-            which the best on validation is chosen; see `benchmarks.runner.select`.
+        grid: dotted path of a value in this plan (``*`` for every pretraining stage) to those tried for it, or a
+            `Range`; the best on validation is chosen (`benchmarks.selection`). Sizes and choices may be tried too.
+        samples: so many points of the grid are tried, spread over it evenly by a scrambled Sobol sequence; 0: all
+            combinations.
+        halving: tries most of them with few epochs only.
     """
 
     pretraining: tuple[Stage, ...]
     fine_tuning: Stage | None = None
-    pairs: Pairs | None = None
-    augment: Augment | None = None
+    pairs: Pairs | None = struct.field(pytree_node=False, default=None)
+    augment: Augment | None = struct.field(pytree_node=False, default=None)
+    keep: Keep | None = struct.field(pytree_node=False, default=None)
     joint: Joint | None = None
     output: Stage | None = None
-    baseline: Baseline | None = None
-    labels: int | None = None
-    score: Any = None
-    grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    baseline: Baseline | None = struct.field(pytree_node=False, default=None)
+    labels: int | None = struct.field(pytree_node=False, default=None)
+    score: Any = struct.field(pytree_node=False, default=None)
+    grid: Mapping[str, Sequence[Any] | Range] = struct.field(pytree_node=False, default_factory=dict)
+    samples: int = struct.field(pytree_node=False, default=0)
+    halving: Halving | None = struct.field(pytree_node=False, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +196,7 @@ class Experiment:
         image_shape: of an input, by data name, for pictures of filters.
         level: what the rows' levels are, where they have any.
         classes: names of the classes, for a confusion matrix; () are their numbers.
+        findings: what the results say of the paper's claims, as lines of Markdown, from the table's summaries.
         notes: lines printed under the table.
     """
 
@@ -156,6 +211,7 @@ class Experiment:
     image_shape: Mapping[str, tuple[int, int]]
     level: str = ""
     classes: tuple[str, ...] = ()
+    findings: Callable[[Sequence[Summary]], list[str]] | None = None
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:
@@ -202,8 +258,11 @@ def declared(value: Any) -> Any:
 
 
 def declaration_hash(experiment: Experiment, row: Row, scale: str, plan: Plan) -> str:
-    """Names what was run: twelve hexadecimal digits over the data's name, the row and its plan."""
-    what = [experiment.name, row.name, scale, experiment.scales[scale].data, declared(plan)]
+    """Names what was run: twelve hexadecimal digits over the data's name, the row and its plan, of which parts that
+    are not used are left out, so that a new kind of part renames nothing.
+    """
+    used = {name: part for name, part in declared(plan).items() if part not in (None, 0, {})}
+    what = [experiment.name, row.name, scale, experiment.scales[scale].data, used]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -162,6 +162,92 @@ def levels(
         _save(figure, path)
 
 
+def histograms(
+    path: Path, title: str, errors: Mapping[str, Mapping[float, Sequence[float]]], level: str, label: str
+) -> None:
+    """Histograms of the seeds' errors on one log scale: a panel a level, a colour a series.
+
+    Args:
+        path: of the figure.
+        title: above it.
+        errors: of each seed, by series and level.
+        level: what the levels are.
+        label: what is measured.
+    """
+    with _style():
+        at = sorted({number for found in errors.values() for number in found})
+        figure = Figure(figsize=(9.0, 1.5 * len(at) + 1.0), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 90))
+        panels = figure.subplots(len(at), 1, sharex=True, squeeze=False).ravel()
+        values = np.concatenate([np.maximum(seeds, LEAST) for found in errors.values() for seeds in found.values()])
+        bins = np.geomspace(0.97 * values.min(), 1.03 * values.max(), 61)
+        for axes, number in zip(panels, at, strict=True):
+            for (name, found), colour in zip(errors.items(), COLOURS, strict=False):
+                if number in found:
+                    seeds = np.maximum(found[number], LEAST)
+                    axes.hist(seeds, bins, color=colour, alpha=0.35, label=name)  # type: ignore[arg-type]
+                    axes.hist(seeds, bins, color=colour, histtype="step", linewidth=1.2)  # type: ignore[arg-type]
+            axes.set(xscale="log", ylabel="seeds")
+            axes.set_title(f"{level}: {number:g}", loc="left")
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        _log_ticks(panels[-1].xaxis, values)
+        panels[-1].set_xlabel(f"{label} (log scale)")
+        handles, names = max((axes.get_legend_handles_labels() for axes in panels), key=lambda found: len(found[1]))
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        _save(figure, path)
+
+
+def boxes(
+    path: Path, title: str, errors: Mapping[str, Mapping[float, Sequence[float]]], level: str, label: str
+) -> None:
+    """Box plots of the seeds' errors over levels on a log scale, a box a series: the quartiles, whiskers to the last
+    seed within 1.5 times their distance, and every seed beyond. Arguments as for `histograms`.
+    """
+    with _style():
+        figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 90))
+        axes = figure.add_subplot()
+        at = sorted({number for found in errors.values() for number in found})
+        width = 0.8 / max(len(errors), 1)
+        shown: list[np.ndarray] = []
+        for index, ((name, found), colour) in enumerate(zip(errors.items(), COLOURS, strict=False)):
+            seeds = [np.maximum(found[number], LEAST) for number in at if number in found]
+            aside = (index - (len(errors) - 1) / 2) * width
+            where = [position + aside for position, number in enumerate(at) if number in found]
+            look = {"color": colour}
+            axes.boxplot(
+                seeds,
+                positions=where,
+                widths=0.8 * width,
+                patch_artist=True,
+                boxprops={"facecolor": colour, "alpha": 0.35, "edgecolor": colour},
+                medianprops=look | {"linewidth": 2},
+                whiskerprops=look,
+                capprops=look,
+                flierprops={"markeredgecolor": colour, "marker": "o", "markersize": 3},
+            )
+            axes.plot([], [], "s", color=colour, alpha=0.6, label=name)
+            shown += seeds
+        axes.set(xlabel=level, ylabel=f"{label} (log scale)", yscale="log")
+        axes.set_xticks(range(len(at)), [f"{number:g}" for number in at])
+        axes.xaxis.grid(False)
+        _log_ticks(axes.yaxis, np.concatenate(shown))
+        figure.legend(loc="outside lower center", ncols=len(errors))
+        _save(figure, path)
+
+
+def _log_ticks(axis: Any, values: np.ndarray) -> None:
+    """Ticks in plain numbers: those of `TICKS`, or finer ones where these would be too few."""
+    low, high = values.min(), values.max()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    if len(ticks) < 3:
+        step = 10 ** math.floor(math.log10(max(high - low, 1e-6))) / 2
+        ticks = list(np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step)
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def filters(path: Path, title: str, images: Mapping[str, np.ndarray]) -> None:
     """First-layer filters: a panel a row; each filter is divided by its largest absolute weight, so that grey is 0.
 

@@ -18,7 +18,13 @@ def draw(folder: Path, title: str, experiment: Experiment, rows: Sequence[Summar
     drawn = {}
     noun = experiment.task.noun
     series = {name: [item for item in rows if item.row.series == name] for name in _names(rows)}
-    if series:
+    errors = {name: {i.row.level: _tests(i) for i in items if i.finite} for name, items in series.items()}
+    if many := any(len(values) >= MANY for by_level in errors.values() for values in by_level.values()):
+        figures.histograms(folder / "histograms.svg", title, errors, experiment.level, f"test {noun}, percent")
+        figures.boxes(folder / "boxes.svg", title, errors, experiment.level, f"test {noun}, percent")
+        drawn["histograms.svg"] = f"Histograms of test {noun}s over seeds"
+        drawn["boxes.svg"] = f"Test {noun}s over seeds, by {experiment.level}"
+    if series and not many:
         ours = {n: {i.row.level: i.estimate("test") for i in items if i.finite} for n, items in series.items()}
         published = {n: {i.row.level: i.row.published.test for i in items} for n, items in series.items()}
         figures.levels(folder / "levels.svg", title, ours, published, experiment.level, f"test {noun}, percent")
@@ -50,6 +56,14 @@ PICTURES = {
     "reconstructions": "Test images and their reconstructions",
 }
 """Pictures that results may hold, which are also the functions that draw them, and their captions."""
+
+
+MANY = 10
+"""Seeds of one row from which on their distribution is drawn, in place of their mean."""
+
+
+def _tests(item: Summary) -> list[float]:
+    return [line[f"test_{item.measure}"] for line in item.finite]
 
 
 def _names(rows: Sequence[Summary]) -> list[str]:

@@ -15,7 +15,7 @@ import jax
 
 def peak_memory() -> float:
     """Bytes: the peak so far of the accelerator's memory where it tells, else of this process's resident memory."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return float(stats["peak_bytes_in_use"])
     scale = 1 if sys.platform == "darwin" else 1024

@@ -115,6 +115,8 @@ def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary], drawn:
     if levels := by_level(rows):
         text += [f"Test {experiment.task.noun} by {experiment.level}:", "", *aligned(levels), ""]
     text += [*aligned(table), "", *notes(experiment, rows)]
+    if experiment.findings is not None and (found := experiment.findings(rows)):
+        text += ["", *found]
     if ran := [item for item in rows if item.results]:
         text += ["", "## How the runs were made", "", *provenance(ran)]
         text += ["", "## Hyperparameters", "", *map(hyperparameters, ran)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,37 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
+from benchmarks import hosts
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared, replaced
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
+from benchmarks.selection import Choice, combinations, select, with_values
 from benchmarks.stacks import Stacks
-from benchmarks.tasks import Context, Task, Trained
+from benchmarks.tasks import Context, Trained
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
+from pretrain.memory import plan_waves
 from pretrain.report import Lines, Live
 
 PRECISION = "float32"
 """Of parameters, samples and matrix products (an accelerator's default would be lower)."""
-
-SELECTION_SEED = 1_000_000
-"""The grid is searched with a seed of its own, so that no reported seed was selected on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """What a grid search found.
-
-    Attributes:
-        values: the chosen value of each path of the grid.
-        valid: its measure on the validation rows.
-        tried: every combination with that measure (None where it diverged).
-    """
-
-    values: dict[str, float]
-    valid: float
-    tried: list[dict[str, Any]]
 
 
 def run(
@@ -60,6 +43,8 @@ def run(
     out: Path,
     grid: bool = False,
     wave: int | None = None,
+    memory: int | None = None,
+    batch_devices: int = 1,
     command: str = "",
     say: Callable[[str], None] = print,
     interactive: bool | None = None,
@@ -75,7 +60,10 @@ def run(
         out: the folder of this scale's results.
         grid: whether each row first chooses among its declared grid on the validation rows; else its declared ones
             stand.
-        wave: members trained side by side; default: all on an accelerator, one on a CPU, where they gain nothing.
+        wave: members trained side by side; default: as many as memory has room for, on an accelerator; one on a CPU,
+            where they gain nothing.
+        memory: bytes a device has, to plan waves with, on a CPU too; default: what it reports.
+        batch_devices: devices that share the rows of a minibatch; the others share the members.
         command: recorded beside each result.
         say: where messages go.
         interactive: whether to show a live line; default: whether standard error is a terminal.
@@ -83,67 +71,77 @@ def run(
     if n_seeds < 1 or (wave is not None and wave < 1):
         raise UsageError(f"seeds and wave must be at least 1; got {n_seeds} and {wave}")
     results = out / "results.jsonl"
-    if wave is None:
-        wave = 1 if jax.default_backend() == "cpu" else n_seeds
+    first = hosts.first()
+    checkpoints = out / "checkpoints"
+    if not first:
+        checkpoints = checkpoints / f"process-{jax.process_index()}"
     with (
-        only_run(out),
+        only_run(out) if first else contextlib.nullcontext(),
         _reporter(sys.stderr.isatty() if interactive is None else interactive) as report,
         jax.default_matmul_precision(PRECISION),
     ):
-        stacks = Stacks(out / "checkpoints")
+        stacks = Stacks(checkpoints)
+        context = Context(stacks, None, report, batch_devices)
         for row in rows:
             plan, choice = row.plans[scale], None
             if grid and plan.grid:
-                choice = _chosen(experiment, row, scale, data, out, stacks, report, say)
-                for path, value in choice.values.items():
-                    plan = replaced(plan, path, value)
-            plan = dataclasses.replace(plan, grid={})
+                choice = _chosen(experiment, row, scale, data, out, checkpoints, context, wave, memory, say)
+            plan = with_values(plan, {} if choice is None else choice.values)
             name = declaration_hash(experiment, row, scale, plan)
-            done = {
+            here = [
                 line["seed"] for line in done_here(results) if (line["row"], line["declaration"]) == (row.name, name)
-            }
+            ]
+            done = set(hosts.gathered(here if first else []))
             todo = [seed for seed in range(n_seeds) if seed not in done]
             if done:
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
-            for first in range(0, len(todo), wave):
-                seeds = todo[first : first + wave]
-                report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
-                checkpoints = Checkpoints(out / "checkpoints" / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
-                trained = experiment.task.train(plan, data, seeds, Context(stacks, checkpoints, report))
-                lines = _lines(experiment, row, scale, plan, name, choice, seeds, trained, data, command)
-                store(results, lines)
-                checkpoints.clear()
+            if not todo:
+                continue
+            share = -(-len(todo) // jax.process_count())
+            step = min(hosts.gathered([_wave(row.name, plan, data, share, context, wave, memory, say)]))
+            for at in range(0, share, step):
+                lines = []
+                if seeds := hosts.own(todo)[at : at + step]:
+                    report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
+                    own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
+                    trained = experiment.task.train(plan, data, seeds, context._replace(checkpoints=own))
+                    lines = _lines(experiment, row, scale, plan, name, choice, seeds, trained, data, command)
+                found = hosts.gathered(lines)
+                if first:
+                    store(results, found)
+                if lines:
+                    own.clear()
                 for line in lines:
                     say(f"{row.name} seed {line['seed']}: {_outcome(experiment, line)}")
         stacks.clear()
-    with contextlib.suppress(OSError):
-        (out / "checkpoints").rmdir()  # when empty: nothing is left to resume
+    for folder in dict.fromkeys((checkpoints, out / "checkpoints")):
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # when empty: nothing is left to resume
     return results
 
 
-def combinations(plan: Plan) -> list[dict[str, float]]:
-    """Every combination of the grid's values, by path."""
-    return [dict(zip(plan.grid, values, strict=True)) for values in itertools.product(*plan.grid.values())]
-
-
-def select(task: Task, plan: Plan, data: Splits, folder: Path, context: Context, wave: int) -> Choice:
-    """Trains every combination of the grid, as populations, and chooses the best on the validation rows."""
-    tried: list[dict[str, Any]] = []
-    tries = combinations(plan)
-    for first in range(0, len(tries), wave):
-        some = tries[first : first + wave]
-        member_plan = plan
-        for path in plan.grid:
-            member_plan = replaced(member_plan, path, np.array([values[path] for values in some], np.float32))
-        member_plan = dataclasses.replace(member_plan, grid={})
-        part = context._replace(checkpoints=Checkpoints(folder / f"{first}-of-{wave}"))
-        trained = task.train(member_plan, data, [SELECTION_SEED] * len(some), part)
-        scores = task.score(member_plan, trained, data)
-        tried += [{**v, "valid": float(s) if np.isfinite(s) else None} for v, s in zip(some, scores, strict=True)]
-    ranked = sorted((t for t in tried if t["valid"] is not None), key=lambda t: t["valid"])
-    if not ranked:
-        raise RuntimeError(f"every combination of the grid diverged: {tries}")
-    return Choice({path: ranked[0][path] for path in plan.grid}, ranked[0]["valid"], tried)
+def _wave(
+    name: str,
+    plan: Plan,
+    data: Splits,
+    members: int,
+    context: Context,
+    wave: int | None,
+    memory: int | None,
+    say: Callable[[str], None],
+) -> int:
+    """How many members train side by side."""
+    if wave is not None:
+        return wave
+    if memory is None and jax.default_backend() == "cpu":
+        return 1
+    train, valid = context.stacks.paired(plan.pairs, data)
+    devices = max(len(jax.local_devices()) // context.batch_devices, 1)
+    planned = plan_waves(
+        members, plan.pretraining, train, tuned=plan.fine_tuning, valid=valid, devices=devices, limit=memory
+    )
+    say(f"{name}: {planned}")
+    return planned.wave
 
 
 def _chosen(
@@ -152,8 +150,10 @@ def _chosen(
     scale: str,
     data: Splits,
     out: Path,
-    stacks: Stacks,
-    report: Any,
+    checkpoints: Path,
+    context: Context,
+    wave: int | None,
+    memory: int | None,
     say: Callable[[str], None],
 ) -> Choice:
     """The choice of an earlier search of the same declaration, from ``selection.jsonl``, or a new one."""
@@ -164,11 +164,13 @@ def _chosen(
     for line in done_here(path):
         if line["row"] == row.name and line["declaration"] == name:
             return Choice(line["values"], line["valid"], line["tried"])
-    wave = 1 if jax.default_backend() == "cpu" else len(combinations(plan))
-    report.label = f"{row.name} grid of {len(combinations(plan))}"
-    folder = out / "checkpoints" / f"{row.name}-{name}-grid"
-    choice = select(experiment.task, plan, data, folder, Context(stacks, None, report), wave)
-    store(path, [{"row": row.name, "declaration": name} | dataclasses.asdict(choice)])
+    tries = combinations(plan)
+    context.report.label = f"{row.name} grid of {len(tries)}"  # type: ignore[union-attr]
+    step = _wave(f"{row.name} grid", with_values(plan, tries[0]), data, len(tries), context, wave, memory, say)
+    folder = checkpoints / f"{row.name}-{name}-grid"
+    choice = select(experiment.task, plan, data, folder, context, step)
+    if hosts.first():
+        store(path, [{"row": row.name, "declaration": name} | dataclasses.asdict(choice)])
     Checkpoints(folder).clear()
     say(f"{row.name}: chose {choice.values} at {choice.valid:.2f} on validation among {len(choice.tried)}")
     return choice

@@ -12,6 +12,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from jax.sharding import Mesh
+
 from benchmarks.experiment import Pairs, Plan, declared
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
@@ -34,7 +36,9 @@ class Stacks:
         self._kept: dict[tuple[int, ...], tuple[Pretrained, Checkpoints | None]] = {}
         self._pairs, self._data = "", None
 
-    def get(self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None) -> tuple[Pretrained, bool]:
+    def get(
+        self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None, mesh: Mesh | None = None
+    ) -> tuple[Pretrained, bool]:
         """The plan's stack, and whether it was there already."""
         name, own = _name(plan.pretraining, plan.pairs, plan.augment), tuple(seeds)
         if name != self._name:
@@ -44,7 +48,7 @@ class Stacks:
             return self._kept[own][0], True
         folder = None if self._folder is None else self._folder / f"stack-{name}-{'-'.join(map(str, own))}"
         checkpoints = None if folder is None else Checkpoints(folder)
-        train, valid = self._paired(plan.pairs, data)
+        train, valid = self.paired(plan.pairs, data)
         stack = pretrain(
             plan.pretraining,
             train,
@@ -53,6 +57,7 @@ class Stacks:
             augment=plan.augment,
             checkpoints=checkpoints,
             report=report,
+            mesh=mesh,
         )
         self._kept[own] = stack, checkpoints
         return stack, False
@@ -64,7 +69,7 @@ class Stacks:
                 checkpoints.clear()
         self._name, self._kept = "", {}
 
-    def _paired(self, pairs: Pairs | None, data: Splits) -> tuple[Batch, Batch]:
+    def paired(self, pairs: Pairs | None, data: Splits) -> tuple[Batch, Batch]:
         """Training rows, and the validation rows that layers are monitored on, with partners; the last are kept."""
         if pairs is None:
             return data.train, data.valid

@@ -1,6 +1,7 @@
 """Greedy layer-wise pretraining in JAX: train a layer, stack it, fine-tune."""
 
 from pretrain import data, generative, plots
+from pretrain.ablation import keep_lowest, shuffle
 from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
 from pretrain.fit import Progress, run
 from pretrain.generative import DBM, DBN, UpDown, annealed_importance_sampling, log_partition
@@ -20,7 +21,7 @@ from pretrain.learners.standardise import Standardise
 from pretrain.network import Network, Unrolled, encode, evaluate, load, predict, reconstruct, save, to_nnx
 from pretrain.optim import Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd
 from pretrain.penalties import L1, Contractive, KLSparsity, NoPenalty
-from pretrain.population import member
+from pretrain.population import grouped, member, mesh
 from pretrain.samplers import CD, PCD, FastPCD, ParallelTempering
 from pretrain.stack import Pretrained, fine_tune, pretrain, unroll
 from pretrain.stage import Stage
@@ -91,15 +92,19 @@ __all__ = [
     "evaluate",
     "fine_tune",
     "generative",
+    "grouped",
+    "keep_lowest",
     "load",
     "log_partition",
     "member",
+    "mesh",
     "plots",
     "predict",
     "pretrain",
     "reconstruct",
     "run",
     "save",
+    "shuffle",
     "to_nnx",
     "unroll",
 ]

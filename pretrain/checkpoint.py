@@ -21,10 +21,11 @@ from pretrain.fit import Progress
 
 
 def _plain(tree: Any) -> Any:
-    """Typed random keys as their raw numbers, everything else as it is."""
+    """Everything as NumPy arrays, which are this process's own; typed random keys as their raw numbers."""
 
     def leaf(value: Any) -> Any:
-        return jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
+        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(value) if typed else value)
 
     return jax.tree.map(leaf, tree)
 
@@ -51,7 +52,18 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def _manager(self, stage: str) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
+        alone = ocp.options.MultiprocessingOptions(  # of many processes each keeps its own
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()},
+            barrier_sync_key_prefix=f"process-{jax.process_index()}",
+        )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=alone,
+        )
+        (self.folder / stage).mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(self.folder / stage, options=options)
 
     def due(self) -> bool:

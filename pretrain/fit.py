@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from pretrain import early_stopping, population
 from pretrain.checks import check_batch, check_data, check_run
@@ -68,7 +70,8 @@ class Progress(NamedTuple):
         epoch: epochs done.
         fits: `Fit` with a leading member axis.
         best: `Best` with a leading member axis, or None where there is no early stopping.
-        history: measure name to ``[epoch, members]``.
+        history: measure name to ``[epoch, members]``; NaN for the members of one device of many, once all of them have
+            stopped.
         seconds: time spent so far, compilation included.
     """
 
@@ -154,6 +157,7 @@ def epoch(
     batch_size: int,
     lower: Sequence[Layer] = (),
     augment: Augment | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Fit, dict[str, Array]]:
     """One member's pass over the training rows in a fresh random order; metrics are means over its minibatches.
 
@@ -170,7 +174,7 @@ def epoch(
         batch = _drawn(train, _rows(train, rows), jax.random.fold_in(pair_key, fit.step))
         if augment is not None:
             batch = batch._replace(x=augment(batch.x, jax.random.fold_in(augment_key, fit.step)))
-        batch = through(lower, batch)
+        batch = through(lower, population.divided(batch, mesh))
         key = jax.random.fold_in(step_key, fit.step)
         grads, state, metrics = learner.gradient(fit.params, fit.state, batch, key)
         updates, opt_state = transform.update(grads, fit.opt_state, fit.params)
@@ -180,7 +184,7 @@ def epoch(
     return fit, jax.tree.map(jnp.mean, metrics)
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "chunk", "probe"), donate_argnames=("fits", "best"))
+@functools.partial(jax.jit, static_argnames=("batch_size", "chunk", "probe", "mesh"), donate_argnames=("fits", "best"))
 def _chunk(
     learner: Learner,
     optimizer: Recipe,
@@ -197,14 +201,49 @@ def _chunk(
     batch_size: int,
     chunk: int,
     probe: bool,
+    mesh: Mesh | None = None,
 ) -> tuple[Fit, Best | None, Array, dict[str, Array]]:
-    """``chunk`` epochs of the whole population, and how many are then done.
+    """``chunk`` epochs of the whole population, and how many are then done, ``[devices along the member axis]``.
 
-    Epochs past the last, or after every member has stopped, are passed over: one compile serves all chunks.
+    Epochs past the last, or after every member (of a device) has stopped, are passed over: one compile serves all
+    chunks.
     """
+    program = functools.partial(_epochs, batch_size=batch_size, chunk=chunk, probe=probe, mesh=mesh)
+    arguments = (learner, optimizer, lower, augment, fits, best, train, monitors, done, epochs, patience)
+    if mesh is None:
+        return program(*arguments)
+    shared, own = P(), P(population.MEMBER)
+    seen = {name: population.specs(batch) for name, batch in monitors.items()}
+    parts = (own, own, own, shared, own, own, population.specs(train), seen, shared, shared, shared)
+    results = (own, own, own, P(None, population.MEMBER))
+    return jax.shard_map(
+        program, mesh=mesh, in_specs=parts, out_specs=results, axis_names={population.MEMBER}, check_vma=False
+    )(*arguments)
+
+
+def _epochs(
+    learner: Learner,
+    optimizer: Recipe,
+    lower: tuple[Layer, ...],
+    augment: Augment | None,
+    fits: Fit,
+    best: Best | None,
+    train: Batch,
+    monitors: dict[str, Batch],
+    done: Array,
+    epochs: Array,
+    patience: Array,
+    *,
+    batch_size: int,
+    chunk: int,
+    probe: bool,
+    mesh: Mesh | None,
+) -> tuple[Fit, Best | None, Array, dict[str, Array]]:
+    """What `_chunk` does, for the members of one device."""
 
     def one(learner: Learner, optimizer: Recipe, lower: Any, fit: Fit, train: Batch, monitors: dict[str, Batch]):
-        fit, metrics = epoch(learner, optimizer, fit, train, batch_size=batch_size, lower=lower, augment=augment)
+        options: dict[str, Any] = {"batch_size": batch_size, "lower": lower, "augment": augment, "mesh": mesh}
+        fit, metrics = epoch(learner, optimizer, fit, train, **options)
         key = jax.random.fold_in(jax.random.fold_in(fit.key, MONITOR), fit.step)
         seen = {}
         for name, batch in monitors.items():
@@ -242,7 +281,7 @@ def _chunk(
         return jax.lax.cond(running, advance, skip, carry)
 
     (fits, best, done), seen = jax.lax.scan(body, (fits, best, done), length=chunk)
-    return fits, best, done, seen
+    return fits, best, done[None], seen
 
 
 def run(
@@ -261,6 +300,7 @@ def run(
     patience: int | None = None,
     chunk: int = 1,
     probe: bool = False,
+    mesh: Mesh | None = None,
     resume: Progress | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
 ) -> Progress:
@@ -284,6 +324,8 @@ def run(
         chunk: epochs a compiled call; it changes no bit of the result.
         probe: whether the history also tells, after every epoch, how large an update is beside the weights and how
             many units are dead or saturated (`pretrain.diagnostics`), on the first `PROBE_ROWS` training rows.
+        mesh: over which devices the members, and the rows of every minibatch, are divided (`pretrain.population.mesh`);
+            None: all on one. The result is the same, to the rounding of sums over rows.
         resume: a `Progress` of the same run to go on from. Its arrays are consumed.
         on_chunk: called after every chunk, before the next consumes the arrays it is shown.
 
@@ -310,6 +352,13 @@ def run(
         learner, optimizer, train, batch_size=batch_size, keys=keys, lower=lower, params=params, patience=patience
     )
     began -= progress.seconds
+    if mesh is not None:
+        population.check_mesh(mesh, members, batch_size)
+        learner, optimizer, lower, fits, best = population.spread(
+            (learner, optimizer, lower, progress.fits, progress.best), mesh
+        )
+        progress = progress._replace(fits=fits, best=best)
+        train, monitors = population.placed(train, mesh), {n: population.placed(b, mesh) for n, b in monitors.items()}
     limit = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
     while progress.epoch < epochs and (
         progress.best is None or bool(early_stopping.running(progress.best, limit).any())
@@ -329,8 +378,9 @@ def run(
             batch_size=batch_size,
             chunk=chunk,
             probe=probe,
+            mesh=mesh,
         )
-        done = int(reached)
+        done = int(reached.max())
         new = {name: np.asarray(values)[: done - progress.epoch] for name, values in seen.items()}
         history = {
             name: np.concatenate([progress.history[name], new[name]]) if progress.history else new[name] for name in new
@@ -365,6 +415,43 @@ def _begin(learner: Any, optimizer: Any, train: Batch, keys: Array, lower: Any, 
     one = functools.partial(start, batch_size=batch_size)
     axes = (0, 0, population.axes(train), 0, 0, 0)
     return jax.vmap(one, in_axes=axes)(learner, optimizer, train, keys, lower, params)
+
+
+def lowered(
+    stage: Any,
+    train: Batch,
+    *,
+    members: int,
+    monitors: Mapping[str, Batch],
+    params: Any = None,
+    chunk: int = 1,
+    mesh: Mesh | None = None,
+) -> jax.stages.Lowered:
+    """The program of a chunk of a `Stage` as `run` would compile it, from shapes alone.
+
+    Args:
+        stage: what is trained, and how.
+        train: the training rows, or their shapes.
+        members: of the population.
+        monitors: as in `run`.
+        params: the shapes of initial parameters with a member axis, in place of ``learner.init``'s.
+        chunk: epochs a call.
+        mesh: as in `run`.
+    """
+    learner, optimizer = (population.broadcast(part, members) for part in (stage.learner, stage.optimizer))
+    monitors = {name: jax.eval_shape(paired, batch) for name, batch in monitors.items()}
+
+    def before(train: Batch, params: Any) -> tuple[Fit, Best | None]:
+        keys = population.member_keys(range(members))
+        progress = begin(
+            learner, optimizer, train, batch_size=stage.batch_size, keys=keys, params=params, patience=stage.patience
+        )
+        return progress.fits, progress.best
+
+    fits, best = jax.eval_shape(before, train, params)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    program = (learner, optimizer, (), None, fits, best, train, monitors, count, count, count)
+    return _chunk.lower(*program, batch_size=stage.batch_size, chunk=chunk, probe=True, mesh=mesh)
 
 
 def solve(solver: Solver, train: Batch, keys: Array) -> Progress:

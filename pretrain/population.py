@@ -7,12 +7,14 @@ leaf of its recipe; all members share the static choices (sizes, step counts, ba
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from pretrain.checks import check_seeds
 from pretrain.types import Batch
@@ -48,6 +50,45 @@ def broadcast(tree: Any, n_members: int) -> Any:
         return array
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+class Group(NamedTuple):
+    """Members that one program trains.
+
+    Attributes:
+        indices: which of the recipes they are.
+        recipe: the one recipe, whose every number is ``[members]``.
+    """
+
+    indices: tuple[int, ...]
+    recipe: Any
+
+
+def grouped(recipes: Sequence[Any]) -> list[Group]:
+    """Recipes as populations: those that differ only in numbers become one; sizes, lengths and choices, which are
+    static, make groups of their own, each with its own compiled program.
+
+    Args:
+        recipes: pytrees (learners, stages, tuples of stages) whose leaves are numbers.
+
+    Returns:
+        Groups in the order of their first recipes.
+    """
+    structures: list[Any] = []
+    members: list[list[int]] = []
+    flat = [jax.tree.flatten(recipe) for recipe in recipes]
+    for index, (_, structure) in enumerate(flat):
+        if structure not in structures:  # compared, not hashed: what is static need not be hashable
+            structures.append(structure)
+            members.append([])
+        members[structures.index(structure)].append(index)
+    return [
+        Group(
+            tuple(own),
+            structure.unflatten([np.array(leaf, np.float32) for leaf in zip(*(flat[i][0] for i in own), strict=True)]),
+        )
+        for structure, own in zip(structures, members, strict=True)
+    ]
 
 
 def member(tree: Any, index: int) -> Any:
@@ -91,3 +132,61 @@ def _without_axis(argument: Any, axis: Any) -> Any:
     if isinstance(axis, Batch):
         return Batch(*map(_without_axis, argument, axis))
     return member(argument, 0)
+
+
+# --- many devices ---
+
+MEMBER, BATCH = "member", "batch"
+"""The axes of a mesh of devices: members are divided over the first, the rows of every minibatch over the second."""
+
+
+def mesh(members: int, batch: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """Devices as a mesh of ``[member, batch]``: as many along the member axis as divide the members evenly.
+
+    Members need nothing of each other, so the program has no communication along their axis. Along the batch axis
+    gradients are summed over devices at every update, which pays for large layers and batches only.
+
+    Args:
+        members: of the population.
+        batch: devices that share the rows of a member's minibatch.
+        devices: default: all of this process.
+
+    Raises:
+        ValueError: if there are fewer than ``batch`` devices.
+    """
+    devices = jax.local_devices() if devices is None else devices
+    if not 1 <= batch <= len(devices):
+        raise ValueError(f"batch must lie in 1..{len(devices)}, the number of devices; got {batch}")
+    along = max(n for n in range(1, len(devices) // batch + 1) if members % n == 0)
+    return Mesh(np.array(devices[: along * batch]).reshape(along, batch), (MEMBER, BATCH))
+
+
+def check_mesh(mesh: Mesh, members: int, batch_size: int) -> None:
+    """Raises: ValueError: if members or rows cannot be divided evenly over the devices."""
+    if mesh.axis_names != (MEMBER, BATCH):
+        raise ValueError(f"the axes of the mesh must be {MEMBER!r} and {BATCH!r}; got {mesh.axis_names}")
+    for what, count, axis in (("members", members, MEMBER), ("rows of a minibatch", batch_size, BATCH)):
+        if count % mesh.shape[axis]:
+            raise ValueError(f"{count} {what} cannot be divided evenly over {mesh.shape[axis]} devices ({axis!r})")
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """A pytree whose every leaf has a member axis, divided over the devices of a mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, P(MEMBER)))
+
+
+def placed(batch: Batch, mesh: Mesh) -> Batch:
+    """A batch on the devices of a mesh: fields with a member axis divided, the others whole on each."""
+    return jax.device_put(batch, jax.tree.map(lambda _, spec: NamedSharding(mesh, spec), batch, specs(batch)))
+
+
+def specs(batch: Batch) -> Batch:
+    """How the fields of a batch lie on a mesh: divided where they have a member axis."""
+    return Batch(*(P() if axis is None else P(MEMBER) for axis in axes(batch)))  # type: ignore[arg-type]
+
+
+def divided(batch: Batch, mesh: Mesh | None) -> Batch:
+    """A minibatch inside the program, its rows divided over the batch axis of a mesh, if it has one."""
+    if mesh is None or mesh.shape[BATCH] == 1:
+        return batch
+    return jax.tree.map(lambda rows: jax.lax.with_sharding_constraint(rows, P(BATCH)), batch)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 
 from pretrain import fit, population
 from pretrain.checkpoint import Checkpoints
@@ -55,6 +56,10 @@ class Pretrained(NamedTuple):
         """The stack without its ``n`` lowest stages."""
         return Pretrained(self.layers[n:], self.params[n:], self.stages[n:], self.progress[n:])
 
+    def below(self, n: int) -> Pretrained:
+        """The ``n`` lowest stages: what pretraining only these would have given."""
+        return Pretrained(self.layers[:n], self.params[:n], self.stages[:n], self.progress[:n])
+
 
 def pretrain(
     stages: Sequence[Stage],
@@ -67,6 +72,7 @@ def pretrain(
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     chunk: int = 1,
+    mesh: Mesh | None = None,
 ) -> Pretrained:
     """Trains the layers of a stack one after the other, each on the codes of those below.
 
@@ -85,6 +91,8 @@ def pretrain(
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
+        mesh: the devices over which members and minibatches are divided (`pretrain.population.mesh`); layers that are
+            solved are not.
 
     Raises:
         ValueError: if the data or the sizes do not suit a learner.
@@ -102,7 +110,7 @@ def pretrain(
         stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
         within = {} if augment is None or isinstance(stage.learner, Solver) else {"lower": layers, "augment": augment}
         rows = raw if within else (train, monitors)
-        progress = _train(name, stage, *rows, stage_keys, None, checkpoints, report, chunk, **within)
+        progress = _train(name, stage, *rows, stage_keys, None, checkpoints, report, chunk, mesh, **within)
         learner = population.broadcast(stage.learner, len(seeds))
         layer = trained_layer(learner, progress.params)
         layers.append(layer)
@@ -126,6 +134,7 @@ def fine_tune(
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     chunk: int = 1,
+    mesh: Mesh | None = None,
 ) -> Progress:
     """Trains all layers together on an objective of their own; the `Progress`'s ``params`` are the networks.
 
@@ -144,6 +153,8 @@ def fine_tune(
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
+        mesh: the devices over which members and minibatches are divided (`pretrain.population.mesh`); layers that are
+            solved are not.
     """
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     held: list[Layer] = []
@@ -161,9 +172,11 @@ def fine_tune(
             train, valid = codes(layer, train), codes(layer, valid)
         if output is not None:
             below = params.layers[:-1]  # type: ignore[attr-defined]
-            top = _output_layer(below, output, train, valid, stage_keys, checkpoints, report, chunk)
+            top = _output_layer(below, output, train, valid, stage_keys, checkpoints, report, chunk, mesh)
             params, before = params.replace(layers=(*below, *top.params.layers)), top.seconds  # type: ignore[attr-defined]
-    progress = _train("fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk)
+    progress = _train(
+        "fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk, mesh
+    )
     progress = progress._replace(seconds=progress.seconds + before)
     return _on(held, progress) if held else progress
 
@@ -177,13 +190,14 @@ def _output_layer(
     checkpoints: Checkpoints | None,
     report: Report | None,
     chunk: int,
+    mesh: Mesh | None,
 ) -> Progress:
     """A softmax output alone, trained on the codes of layers that stay as they are."""
     if not isinstance(stage.learner, Classifier) or stage.learner.n_hidden:
         raise ValueError(f"the output layer is a Classifier without hidden layers; got {stage.learner}")
     for layer in layers:
         train, valid = codes(layer, train), codes(layer, valid)
-    return _train("output layer", stage, train, {"valid": valid}, keys, None, checkpoints, report, chunk)
+    return _train("output layer", stage, train, {"valid": valid}, keys, None, checkpoints, report, chunk, mesh)
 
 
 FINE_TUNE = 1_000
@@ -255,6 +269,7 @@ def _train(
     checkpoints: Checkpoints | None,
     report: Report | None,
     chunk: int,
+    mesh: Mesh | None,
     *,
     lower: Sequence[Layer] = (),
     augment: Augment | None = None,
@@ -299,6 +314,7 @@ def _train(
         monitors=monitors,
         chunk=chunk,
         probe=True,
+        mesh=mesh,
         resume=resume,
         on_chunk=on_chunk,
     )

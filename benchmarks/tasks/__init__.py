@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from benchmarks.baselines import Fitted
 from benchmarks.experiment import Plan
 from benchmarks.stacks import Stacks
+from pretrain import population
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.fit import Progress
@@ -17,15 +20,28 @@ from pretrain.stack import Pretrained
 
 
 class Context(NamedTuple):
-    """What a run lends a task: the stack it may share with the row before, where to keep checkpoints, and a report."""
+    """What a run lends a task: the stack it may share with the row before, where to keep checkpoints, a report, and
+    over how many devices a minibatch is divided.
+    """
 
     stacks: Stacks
     checkpoints: Checkpoints | None = None
     report: Report | None = None
+    batch_devices: int = 1
+
+    def mesh(self, members: int) -> Mesh | None:
+        """The devices a population is trained on; None: there is one."""
+        return population.mesh(members, self.batch_devices) if len(jax.local_devices()) > 1 else None
+
+    def options(self, members: int) -> dict[str, Any]:
+        """What every stage is given."""
+        return {"checkpoints": self.checkpoints, "report": self.report, "mesh": self.mesh(members)}
 
     def pretrained(self, plan: Plan, data: Splits, seeds: list[int]) -> tuple[Pretrained | None, bool]:
         """The plan's stack, None where it has none, and whether it was there already."""
-        return self.stacks.get(plan, data, seeds, self.report) if plan.pretraining else (None, False)
+        if not plan.pretraining:
+            return None, False
+        return self.stacks.get(plan, data, seeds, report=self.report, mesh=self.mesh(len(seeds)))
 
 
 class Trained(NamedTuple):

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import pictures
-from benchmarks.experiment import Plan
+from benchmarks.experiment import Keep, Plan
 from benchmarks.tasks import Context, Trained
-from pretrain import population
+from pretrain import keep_lowest, population, shuffle
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.data.splits import stratified_rows
@@ -33,6 +33,9 @@ ROWS = 2_000
 
 SAMPLES = 36
 """Pictures of samples that are kept."""
+
+KEEP = 2_000
+"""The stage number from which what replaces parts of a stack derives its keys."""
 
 Predict = Callable[[Any], np.ndarray]
 """Rows ``[rows, features]`` to labels ``[rows]``."""
@@ -67,6 +70,9 @@ class Classification:
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains and fine-tunes one population by a plan."""
         pretrained, shared = context.pretrained(plan, data, seeds)
+        if plan.keep is not None:
+            assert pretrained is not None
+            pretrained = _kept(plan.keep, pretrained, seeds)
         own = [labelled(data.train, plan.labels, seed) for seed in seeds]
         valid = Batch(data.valid.x, data.valid.y)
         if plan.baseline is not None:
@@ -87,8 +93,7 @@ class Classification:
             seeds=seeds,
             output=plan.output,
             fixed=fixed,
-            checkpoints=context.checkpoints,
-            report=context.report,
+            **context.options(len(seeds)),
         )
         return Trained(pretrained, shared, tuned, joint)
 
@@ -155,6 +160,15 @@ def predictor(plan: Plan, trained: Trained, index: int) -> Predict:
     return lambda x: np.concatenate([_classes(layer, x[first : first + ROWS]) for first in range(0, len(x), ROWS)])
 
 
+def _kept(keep: Keep, pretrained: Pretrained, seeds: list[int]) -> Pretrained:
+    """What a row starts from of a stack that it may share with others."""
+    pretrained = pretrained.below(keep.depth)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, KEEP))(population.member_keys(seeds))
+    layers = shuffle(pretrained.layers, keys) if keep.marginals else pretrained.layers
+    trained = keep.depth if keep.trained is None else keep.trained
+    return pretrained._replace(layers=keep_lowest(layers, trained, keys))
+
+
 def _fitted(plan: Plan, pretrained: Pretrained | None, own: list[Batch], valid: Batch) -> tuple[Any, ...]:
     """Each member's baseline, on the codes of its own stack, and the seconds it took."""
     assert plan.baseline is not None
@@ -187,8 +201,7 @@ def _joint(plan: Plan, pretrained: Pretrained, data: Splits, seeds: list[int], c
             valid=valid,
             seeds=seeds,
             params=params,
-            checkpoints=folder,
-            report=context.report,
+            **context._replace(checkpoints=folder).options(len(seeds)),
         )
         params = progress.params
     return progress, (*front, *machine.discriminative_layers(params, joint.steps))

@@ -70,8 +70,7 @@ class Likelihood:
             valid=data.valid,
             seeds=seeds,
             params=DBN.from_stack(pretrained),
-            checkpoints=context.checkpoints,
-            report=context.report,
+            **context.options(len(seeds)),
         )
         return Trained(pretrained, shared, tuned)
 

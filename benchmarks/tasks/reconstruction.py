@@ -54,8 +54,7 @@ class Reconstruction:
             valid=data.valid,
             seeds=seeds,
             params=unroll(pretrained) if pretrained else None,
-            checkpoints=context.checkpoints,
-            report=context.report,
+            **context.options(len(seeds)),
         )
         return Trained(pretrained, shared, tuned)
 

@@ -7,7 +7,7 @@ from pretrain.data.mnist import mnist
 from pretrain.data.neighbours import neighbours, with_neighbours
 from pretrain.data.norb import NorbPairs, Pairs, norb, norb_pairs
 from pretrain.data.shifts import Shifts
-from pretrain.data.splits import Splits, binarised, stratified_rows
+from pretrain.data.splits import Splits, binarised, stratified_rows, subset
 from pretrain.data.stereo import contrast_normalised, foveated, shrunk, standardised_pairs, unfoveated, whitened
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "shrunk",
     "standardised_pairs",
     "stratified_rows",
+    "subset",
     "unfoveated",
     "whitened",
     "with_frames",

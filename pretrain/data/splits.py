@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -58,3 +59,21 @@ def stratified_rows(labels: NDArray[np.int32], sizes: tuple[int, ...], seed: int
         parts.append(np.sort(left[taken]))
         left = left[~taken]
     return [np.sort(left), *parts]
+
+
+def subset(splits: Splits, n_train: int | None = None, n_valid: int | None = None, n_test: int | None = None) -> Splits:
+    """So many rows of each part, in the classes' proportions; None: all. The choice is fixed.
+
+    Raises:
+        ValueError: if a part has fewer rows.
+    """
+
+    def some(batch: Batch, name: str, size: int | None) -> Batch:
+        if size is None or size == len(batch.x):
+            return batch
+        if not 0 < size < len(batch.x):
+            raise ValueError(f"{name} has {len(batch.x)} rows; {size} of them cannot be taken")
+        _, rows = stratified_rows(np.asarray(batch.y), (size,), 0)
+        return jax.tree.map(lambda field: field[rows], batch)
+
+    return Splits(*map(some, splits, Splits._fields, (n_train, n_valid, n_test)))

@@ -1,0 +1,177 @@
+"""Three claims about pretraining, tested on many networks of each depth (Erhan et al., AISTATS 2009).
+
+1. Its mean error is lower: the difference of means, with Welch's interval; Hedges' g, the difference in units of the
+   pooled standard deviation, less its small-sample bias (Hedges, J. Educ. Stat. 6:107-128, 1981); and the two-sided
+   p of Mann & Whitney's rank test, which stuck networks do not dominate.
+2. Its spread over seeds is lower: the ratio of standard deviations with a percentile bootstrap interval, and the p of
+   Brown & Forsythe (deviations from the median; J. Am. Stat. Assoc. 69:364-367, 1974).
+3. The gap grows with depth: the least-squares slope of the difference of means over depth, with a percentile
+   bootstrap interval over seeds.
+
+All intervals are at 95%, two-sided, and not corrected for how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.summary import CONFIDENCE, Summary
+
+CHANCE = 50.0
+"""Percent; a network with a larger test error is called stuck: it never left the plateau of chance."""
+
+RESAMPLES = 10_000
+
+Errors = Mapping[int, np.ndarray]
+"""Test errors of the seeds, in percent, by depth."""
+
+
+class Comparison(NamedTuple):
+    """Pretrained networks against those without, at one depth.
+
+    Attributes:
+        depth: hidden layers.
+        gap: mean error without pretraining less mean error with it, in points, and its interval.
+        effect: Hedges' g of the gap.
+        rank_p: of Mann & Whitney's test.
+        spread: standard deviation with pretraining over that without, and its interval.
+        spread_p: of Brown & Forsythe's test.
+    """
+
+    depth: int
+    gap: tuple[float, float, float]
+    effect: float
+    rank_p: float
+    spread: tuple[float, float, float]
+    spread_p: float
+
+
+def compare(depth: int, without: np.ndarray, pretrained: np.ndarray, random: np.random.Generator) -> Comparison:
+    """The first two claims at one depth; errors ``[seeds]`` of each kind, two seeds or more."""
+    n, m = len(without), len(pretrained)
+    welch = stats.ttest_ind(without, pretrained, equal_var=False)
+    interval = welch.confidence_interval(CONFIDENCE)
+    gap = float(without.mean() - pretrained.mean())
+    pooled = np.sqrt(((n - 1) * without.var(ddof=1) + (m - 1) * pretrained.var(ddof=1)) / (n + m - 2))
+    spreads = _resampled(pretrained, random).std(1, ddof=1) / _resampled(without, random).std(1, ddof=1)
+    return Comparison(
+        depth,
+        (gap, float(interval.low), float(interval.high)),
+        float(gap / pooled * (1 - 3 / (4 * (n + m) - 9))),
+        float(stats.mannwhitneyu(without, pretrained).pvalue),
+        (float(pretrained.std(ddof=1) / without.std(ddof=1)), *_interval(spreads)),
+        float(stats.levene(without, pretrained, center="median").pvalue),
+    )
+
+
+def growth(without: Errors, pretrained: Errors, random: np.random.Generator) -> tuple[float, float, float]:
+    """The third claim: points by which the gap grows a layer, and its interval."""
+    depths = sorted(set(without) & set(pretrained))
+    gaps = np.array([without[d].mean() - pretrained[d].mean() for d in depths])
+    resampled = [_resampled(without[d], random).mean(1) - _resampled(pretrained[d], random).mean(1) for d in depths]
+    centred = np.array(depths) - np.mean(depths)
+    slope = centred / np.square(centred).sum()
+    return (float(slope @ gaps), *_interval(slope @ np.array(resampled)))
+
+
+def errors(rows: Sequence[Summary]) -> dict[str, dict[int, np.ndarray]]:
+    """Test errors of the seeds that did not diverge, by series and depth, where there are two or more."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for item in rows:
+        values = np.array([line["test_error"] for line in item.finite])
+        if item.row.series and len(values) >= 2:
+            found.setdefault(item.row.series, {})[int(item.row.level)] = values
+    return {series: dict(sorted(by_depth.items())) for series, by_depth in found.items()}
+
+
+def findings(rows: Sequence[Summary], baseline: str) -> list[str]:
+    """The claims as Markdown: a table a way of pretraining against the series ``baseline``; [] without results."""
+    found = errors(rows)
+    without = found.pop(baseline, {})
+    text: list[str] = []
+    for series, pretrained in found.items():
+        depths = sorted(set(without) & set(pretrained))
+        if not depths:
+            continue
+        random = np.random.default_rng(0)
+        text += ["", f"### {series}, against {baseline}", ""]
+        text += [
+            "| layers | seeds | stuck | gap of means, points | Hedges' g | rank test p | ratio of spreads | spread p |",
+            "| -----: | ----: | ----: | -------------------: | --------: | ----------: | ---------------: | -------: |",
+        ]
+        compared = [compare(depth, without[depth], pretrained[depth], random) for depth in depths]
+        for item in compared:
+            own, others = pretrained[item.depth], without[item.depth]
+            text.append(
+                f"| {item.depth} | {len(others)}, {len(own)} | {_stuck(others)}, {_stuck(own)} | {_ranged(item.gap)} | "
+                f"{item.effect:.2f} | {_p(item.rank_p)} | {_ranged(item.spread)} | {_p(item.spread_p)} |"
+            )
+        text += ["", *verdicts(compared, growth(without, pretrained, random) if len(depths) > 1 else None)]
+    if not text:
+        return []
+    return [
+        "## The claims",
+        "",
+        "Gap: mean test error without pretraining less that with it (positive: pretraining is better), with Welch's "
+        "interval; ratio: standard deviation over seeds with pretraining over that without, with a bootstrap interval; "
+        f"stuck: networks with a test error above {CHANCE:.0f}%; pairs are without, with pretraining. Intervals are at "
+        "95%, p two-sided, neither corrected for how many there are.",
+        *text,
+    ]
+
+
+def verdicts(compared: Sequence[Comparison], slope: tuple[float, float, float] | None) -> list[str]:
+    """What the intervals say of each claim, in words."""
+    lower = [item.depth for item in compared if item.gap[1] > 0]
+    higher = [item.depth for item in compared if item.gap[2] < 0]
+    tighter = [item.depth for item in compared if item.spread[2] < 1]
+    wider = [item.depth for item in compared if item.spread[1] > 1]
+    text = [
+        f"- Lower mean: {_at(lower, compared)}{_but('higher', higher)}.",
+        f"- Lower spread: {_at(tighter, compared)}{_but('higher', wider)}.",
+    ]
+    if slope is not None:
+        says = "yes" if slope[1] > 0 else "no, it shrinks" if slope[2] < 0 else "not shown"
+        text.append(f"- Gap growing with depth: {says}; by {_ranged(slope)} points a layer.")
+    return text
+
+
+def _at(depths: list[int], compared: Sequence[Comparison]) -> str:
+    if not depths:
+        return "shown at no depth"
+    return (
+        "yes, at every depth" if len(depths) == len(compared) else f"shown at {', '.join(map(str, depths))} of depths"
+    )
+
+
+def _but(what: str, depths: list[int]) -> str:
+    return f"; {what} at {', '.join(map(str, depths))}" if depths else ""
+
+
+def _stuck(values: np.ndarray) -> int:
+    return int((values > CHANCE).sum())
+
+
+def _ranged(found: tuple[float, float, float]) -> str:
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*found)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """``[RESAMPLES, seeds]`` drawn with replacement."""
+    return values[random.integers(0, len(values), (RESAMPLES, len(values)))]
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """Percentile interval; of ratios by a spread of 0 the finite ones."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [tail, 100 - tail]) if len(finite) else (np.nan, np.nan)
+    return float(low), float(high)

@@ -1,0 +1,144 @@
+"""What is kept of a stack, and the claims that are tested on many networks."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import pretrain as pt
+from benchmarks import claims
+from benchmarks.experiment import Published, Row
+from benchmarks.summary import Summary
+from pretrain.data import digits, subset
+from pretrain.population import member_keys
+
+KEYS = member_keys([0, 1])
+
+
+def stack_of(*sizes: int) -> tuple[pt.Dense, ...]:
+    """Layers of two members with distinct values."""
+    random = np.random.default_rng(0)
+    return tuple(
+        pt.Dense(jnp.asarray(random.normal(size=(2, n, m)), jnp.float32), jnp.asarray(random.normal(size=(2, m))))
+        for n, m in itertools.pairwise(sizes)
+    )
+
+
+def test_lowest_layers_are_kept_and_those_above_start_as_random_networks_do() -> None:
+    layers = stack_of(100, 80, 80)
+    kept = pt.keep_lowest(layers, 1, KEYS)
+    assert kept[0] is layers[0]
+    weights = np.asarray(kept[1].weights)  # type: ignore[attr-defined]
+    assert weights.shape == (2, 80, 80)
+    assert not np.asarray(kept[1].bias).any()  # type: ignore[attr-defined]
+    bound = 1 / np.sqrt(80)
+    for values in weights.reshape(2, -1):
+        assert stats.kstest(values, stats.uniform(-bound, 2 * bound).cdf).pvalue > 1e-3
+    assert not np.array_equal(weights[0], weights[1])
+    same = pt.keep_lowest(stack_of(100, 80, 80), 1, KEYS)
+    np.testing.assert_array_equal(same[1].weights, weights)  # type: ignore[attr-defined]
+    assert pt.keep_lowest(layers, 2, KEYS) == layers
+
+
+def test_shuffling_keeps_each_layers_values_and_nothing_else() -> None:
+    layers = stack_of(30, 20, 20)
+    shuffled = pt.shuffle(layers, KEYS)
+    for before, after in zip(layers, shuffled, strict=True):
+        for name in ("weights", "bias"):
+            old, new = (np.asarray(getattr(layer, name)).reshape(2, -1) for layer in (before, after))
+            np.testing.assert_array_equal(np.sort(old), np.sort(new))
+            assert not np.array_equal(old, new)
+        old, new = np.asarray(before.weights[0]).ravel(), np.asarray(after.weights[0]).ravel()  # type: ignore[attr-defined]
+        assert abs(np.corrcoef(old, new)[0, 1]) < 4 / np.sqrt(old.size)
+
+
+def test_what_cannot_be_kept_is_refused() -> None:
+    layers = stack_of(4, 3)
+    with pytest.raises(ValueError, match=r"n must lie in 0..1, the number of layers; got 2"):
+        pt.keep_lowest(layers, 2, KEYS)
+    with pytest.raises(ValueError, match="layer 1 is a Rescaling: only Dense layers can start anew"):
+        pt.shuffle((pt.Rescaling(jnp.zeros((2, 3)), jnp.ones((2, 3))),), KEYS)
+
+
+def test_a_stage_does_not_depend_on_those_above() -> None:
+    """So that one deep stack serves every depth."""
+    train = jax.tree.map(lambda leaf: leaf[:200], digits().train)
+    stage = pt.Stage(pt.Autoencoder(8, corruption=pt.Masking(0.25)), pt.Momentum(0.1), 2, 20)
+    deep, shallow = (pt.pretrain((stage,) * depth, train, seeds=[3]) for depth in (3, 2))
+    assert len(deep.below(2).stages) == 2
+    for one, other in zip(deep.below(2).layers, shallow.layers, strict=True):
+        np.testing.assert_array_equal(one.weights, other.weights)  # type: ignore[attr-defined]
+
+
+def test_a_subset_has_the_classes_in_their_shares() -> None:
+    whole = digits()
+    part = subset(whole, 400, None, 100)
+    assert [len(batch.x) for batch in part] == [400, 300, 100]
+    shares = np.bincount(np.asarray(part.train.y)) / 400 - np.bincount(np.asarray(whole.train.y)) / len(whole.train.x)
+    assert np.abs(shares).max() < 2 / 400
+    with pytest.raises(ValueError, match="train has 1197 rows; 2000 of them cannot be taken"):
+        subset(whole, 2000)
+
+
+def test_comparisons_are_those_of_the_formulas() -> None:
+    random = np.random.default_rng(1)
+    without, pretrained = random.normal(3.0, 0.4, 30), random.normal(2.0, 0.1, 40)
+    found = claims.compare(4, without, pretrained, np.random.default_rng(0))
+    variances = without.var(ddof=1) / 30, pretrained.var(ddof=1) / 40
+    freedom = sum(variances) ** 2 / (variances[0] ** 2 / 29 + variances[1] ** 2 / 39)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(sum(variances))
+    gap = without.mean() - pretrained.mean()
+    np.testing.assert_allclose(found.gap, (gap, gap - half, gap + half))
+    pooled = np.sqrt((29 * without.var(ddof=1) + 39 * pretrained.var(ddof=1)) / 68)
+    assert found.effect == pytest.approx(gap / pooled * (1 - 3 / (4 * 68 - 1)))
+    assert found.spread[0] == pytest.approx(pretrained.std(ddof=1) / without.std(ddof=1))
+    assert found.spread[1] < 0.25 < found.spread[2]  # the true ratio
+    assert found.spread_p < 1e-4
+    assert found.rank_p < 1e-6
+
+
+def test_intervals_of_the_ratio_of_spreads_hold_it_as_often_as_they_say() -> None:
+    held = []
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        without, pretrained = random.normal(0, 2, (40,)), random.normal(0, 1, (40,))
+        ratio = claims.compare(1, without, pretrained, random).spread
+        held.append(ratio[1] < 0.5 < ratio[2])
+    assert 0.87 < np.mean(held) < 0.99  # 95%, less what a percentile bootstrap of 40 gives away
+
+
+def test_growth_is_the_slope_of_the_gaps() -> None:
+    random = np.random.default_rng(2)
+    noise = {depth: random.normal(0, 0.1, 50) for depth in (1, 2, 3, 5)}
+    without = {depth: 2.0 + 0.3 * depth + values - values.mean() for depth, values in noise.items()}
+    pretrained = {depth: 2.0 - values + values.mean() for depth, values in noise.items()}
+    slope, low, high = claims.growth(without, pretrained, np.random.default_rng(0))
+    assert slope == pytest.approx(0.3)
+    assert low < 0.3 < high < 0.35
+
+
+def summaries(means: dict[str, dict[int, float]]) -> list[Summary]:
+    random = np.random.default_rng(0)
+    return [
+        Summary(
+            Row(f"{series}-{depth}", "", Published(), {}, series, depth),
+            tuple({"finite": True, "test_error": float(e)} for e in mean + 0.1 * random.normal(size=20)),
+        )
+        for series, by_depth in means.items()
+        for depth, mean in by_depth.items()
+    ]
+
+
+def test_findings_say_what_the_intervals_say() -> None:
+    text = "\n".join(
+        claims.findings(summaries({"none": {1: 2.0, 2: 3.0, 3: 90.0}, "a": {1: 2.0, 2: 2.0, 3: 2.0}}), "none")
+    )
+    assert "### a, against none" in text
+    assert "- Lower mean: shown at 2, 3 of depths." in text
+    assert "- Lower spread: shown at no depth." in text
+    assert "| 20, 20 | 20, 0 |" in text  # stuck networks, at depth 3
+    assert "- Gap growing with depth: yes; by 44." in text
+    assert claims.findings(summaries({"a": {1: 2.0}}), "none") == []

@@ -1,0 +1,201 @@
+"""Populations: recipes grouped by what is static, waves planned from memory, searches, and members on many devices."""
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import pretrain as pt
+from benchmarks import selection
+from benchmarks.__main__ import main
+from benchmarks.experiment import Halving, Plan, Range, UsageError
+from benchmarks.papers.larochelle2009 import tuning
+from benchmarks.results import read_results
+from benchmarks.stacks import Stacks
+from benchmarks.tasks import Context
+from benchmarks.tasks.classification import Classification
+from pretrain import fit, memory, population
+from pretrain.data import digits
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+HERE = Path(__file__).parent
+TRAIN, VALID = (jax.tree.map(lambda leaf: leaf[:200], part) for part in digits()[:2])
+RATE = "fine_tuning.optimizer.learning_rate"
+
+
+# --- groups ---
+
+
+def test_recipes_that_differ_in_numbers_become_one_population() -> None:
+    wide, narrow = ([pt.Stage(pt.Autoencoder(n), pt.Sgd(rate), 1, 20) for rate in (0.1, 0.2)] for n in (8, 4))
+    groups = population.grouped([wide[0], narrow[0], wide[1], narrow[1]])
+    assert [group.indices for group in groups] == [(0, 2), (1, 3)]
+    assert [group.recipe.learner.n_hidden for group in groups] == [8, 4]
+    for group in groups:
+        np.testing.assert_array_equal(group.recipe.optimizer.learning_rate, np.float32([0.1, 0.2]))
+    stage = groups[0].recipe
+    both = pt.pretrain([stage], TRAIN, seeds=[0, 0])
+    alone = pt.pretrain([wide[1]], TRAIN, seeds=[0])
+    np.testing.assert_allclose(both.layers[0].weights[1], alone.layers[0].weights[0], atol=1e-6)  # type: ignore[attr-defined]
+
+
+# --- memory ---
+
+STAGES = (pt.Stage(pt.BernoulliRBM(40), pt.Momentum(0.1), 1, 20), pt.Stage(pt.Autoencoder(30), pt.Momentum(0.1), 1, 20))
+
+
+def test_what_a_member_needs_is_what_larger_programs_need_more() -> None:
+    """A program for ten members, analysed by XLA, needs what the plan made from two says, within a fifth."""
+    tuned = tuning(1.0, 3, 20, n_hidden=(200, 200))
+    shared, each = memory.needed((), TRAIN, tuned=tuned, valid=VALID)
+    lowered = fit.lowered(tuned, TRAIN, members=10, monitors={"valid": VALID})
+    found = lowered.compile().memory_analysis()
+    total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    assert total - found.alias_size_in_bytes == pytest.approx(shared + 10 * each, rel=0.2)
+    assert shared == 200 * (64 * 4 + 4) * 2  # x and y of both parts
+
+
+def test_a_stack_needs_its_codes_and_what_its_layers_leave_behind() -> None:
+    one, two = (memory.needed(STAGES[:n], TRAIN)[1] for n in (1, 2))
+    left_behind = 4 * 2 * (64 * 40 + 40 + 64)  # parameters and momentum of the first layer
+    assert two > one
+    assert two > left_behind + 4 * 200 * (40 + 30)  # and codes below and above
+
+
+def test_waves_fit_and_are_even() -> None:
+    shared, each = memory.needed(STAGES, TRAIN)
+    limit = int((shared + 4.5 * each) / memory.SHARE)
+    plan = memory.plan_waves(10, STAGES, TRAIN, limit=limit)
+    assert plan.wave == 4  # three waves
+    assert "10 members in 3 waves of 4" in str(plan)
+    assert memory.plan_waves(10, STAGES, TRAIN, limit=limit, devices=2).wave == 6  # two waves, two devices
+    assert memory.plan_waves(3, STAGES, TRAIN, limit=limit).wave == 3
+    with pytest.raises(MemoryError, match="one member needs"):
+        memory.plan_waves(1, STAGES, TRAIN, limit=shared + each // 2)
+    assert memory.device_memory() > 2**20
+
+
+# --- search ---
+
+
+def search(plan: Plan, tmp_path: Path, wave: int = 10) -> selection.Choice:
+    return selection.select(Classification(), plan, digits(), tmp_path, Context(Stacks(None)), wave)
+
+
+def test_sizes_and_numbers_are_searched_together(tmp_path: Path) -> None:
+    grid = {RATE: (1e-6, 1.0), "fine_tuning.learner.n_hidden": ((8,), (2,))}
+    choice = search(Plan((), tuning(0.5, 8, 20, n_hidden=(4,)), grid=grid), tmp_path)
+    assert choice.values == {RATE: 1.0, "fine_tuning.learner.n_hidden": (8,)}
+    assert choice.valid == min(one["valid"] for one in choice.tried)
+    assert len(choice.tried) == 4
+    chosen = selection.with_values(Plan((), tuning(0.5, 8, 20), grid=grid), choice.values)
+    assert chosen.grid == {}
+    assert chosen.fine_tuning.learner.n_hidden == (8,)  # type: ignore[union-attr]
+
+
+def test_samples_cover_a_range_evenly() -> None:
+    plan = Plan((), tuning(0.5, 1, 20), grid={RATE: Range(1e-3, 10.0), "output": (None, 1)}, samples=16)
+    tries = selection.combinations(plan)
+    assert len(tries) == 16
+    rates = np.log10([one[RATE] for one in tries])
+    np.testing.assert_array_equal(np.histogram(rates, 16, (-3, 1))[0], 1)  # one in every sixteenth
+    assert [sum(one["output"] is value for one in tries) for value in (None, 1)] == [8, 8]
+    assert tries == selection.combinations(plan)
+    assert Range(1.0, 3.0, linear=True).at(0.5) == 2.0
+    with pytest.raises(UsageError, match="is a Range: say how many samples"):
+        selection.combinations(dataclasses.replace(plan, samples=0))
+
+
+def test_successive_halving_lets_the_best_go_on(tmp_path: Path) -> None:
+    rates = (1e-7, 1e-6, 1e-5, 0.3, 1.0, 1e-4)
+    plan = Plan((), tuning(0.5, 8, 20, n_hidden=(8,)), grid={RATE: rates}, halving=Halving(2, 2))
+    choice = search(plan, tmp_path)
+    assert [one["epochs"] for one in choice.tried] == [0.25] * 6 + [0.5] * 3 + [1.0] * 2
+    assert choice.values[RATE] in (0.3, 1.0)
+    last = choice.tried[-2:]
+    assert choice.valid == min(one["valid"] for one in last)
+    assert {one[RATE] for one in last} == {0.3, 1.0}
+    short = selection.shortened(plan, 0.25).fine_tuning
+    assert short is not None
+    assert (short.epochs, short.optimizer.schedule.end) == (2, 2.0)  # type: ignore[union-attr]
+
+
+# --- devices ---
+
+
+def test_eight_devices_give_what_one_gives() -> None:
+    """In a process of its own, for devices are made when JAX starts."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, HERE / "on_eight_devices.py"], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_mesh_divides_evenly_or_says_why_not() -> None:
+    mesh = population.mesh(3)
+    assert dict(mesh.shape) == {"member": 1, "batch": 1}
+    with pytest.raises(ValueError, match=r"batch must lie in 1..1, the number of devices; got 2"):
+        population.mesh(3, batch=2)
+
+
+# --- processes ---
+
+ROWS = ["mnist", "--scale", "smoke", "--rows", "shallow", "--seeds", "3"]
+LOST = (
+    "import os, sys, benchmarks.__main__ as m, benchmarks.hosts as h\n"
+    "gathered, calls = h.gathered, []\n"
+    "def lost(items):\n"
+    "    calls.append(1)\n"
+    "    if len(calls) == 4: os._exit(7)\n"  # after its second seed, before that is handed over
+    "    return gathered(items)\n"
+    "h.gathered = lost\n"
+    "sys.exit(m.main(sys.argv[1:]))\n"
+)
+
+
+def together(out: Path, *programs: list[str]) -> list[subprocess.Popen]:
+    """Processes that find each other on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
+    meet = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--processes", str(len(programs)), "--out", str(out)]
+    return [
+        subprocess.Popen(
+            [sys.executable, *program, *ROWS, *meet, "--process", str(index)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index, program in enumerate(programs)
+    ]
+
+
+def test_two_processes_give_what_one_gives_and_go_on_when_one_was_lost(tmp_path: Path) -> None:
+    program = ["-m", "benchmarks"]
+    first, second = together(tmp_path / "two", program, ["-c", LOST])
+    said = first.communicate(timeout=300)[1]
+    assert second.wait() == 7
+    assert first.returncode != 0
+    assert "lost another one" in said
+    results = tmp_path / "two" / "mnist" / "smoke" / "results.jsonl"
+    assert sorted(line["seed"] for line in read_results(results)) == [0, 1]  # the first seed of each
+    for process in together(tmp_path / "two", program, program):
+        assert process.communicate(timeout=300)[1] is not None
+        assert process.returncode == 0
+    assert main([*ROWS, "--out", str(tmp_path / "one")]) == 0
+    one, two = (read_results(tmp_path / n / "mnist" / "smoke" / "results.jsonl") for n in ("one", "two"))
+    assert [line["test_error"] for line in one] == [line["test_error"] for line in sorted(two, key=lambda x: x["seed"])]
+    assert [line["valid_curve"] for line in one] == [
+        line["valid_curve"] for line in sorted(two, key=lambda x: x["seed"])
+    ]
