@@ -1,13 +1,17 @@
-"""Checkpoints: the whole state of every stage of a run, written whole or not at all, through orbax.
+"""Checkpoints: the whole state of every stage of a run, written whole or not at all.
 
-A folder holds one sub-folder a stage; in it the newest `pretrain.fit.Progress` of that stage. A run that finds its
-folder goes on from there and ends with the same bits as if it had never stopped.
+A folder holds one sub-folder a stage; in it the newest `pretrain.fit.Progress` of that stage, one ``<epoch>.npz`` of
+arrays and a line of JSON, read without pickle. A run that finds its folder goes on from there and ends with the same
+bits as if it had never stopped. Of many processes each keeps its own.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,28 +19,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from pretrain.fit import Progress
 
-
-def _plain(tree: Any) -> Any:
-    """Everything as NumPy arrays, which are this process's own; typed random keys as their raw numbers."""
-
-    def leaf(value: Any) -> Any:
-        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        return np.asarray(jax.random.key_data(value) if typed else value)
-
-    return jax.tree.map(leaf, tree)
+FACTS = "facts"
+"""The entry that is JSON: epoch, seconds, history."""
 
 
-def _typed(plain: Any, like: Any) -> Any:
-    def leaf(value: Any, template: Any) -> Any:
-        value = jnp.asarray(np.asarray(value))  # not committed to a device: the program compiled before serves again
-        typed = jnp.issubdtype(template.dtype, jax.dtypes.prng_key)
-        return jax.random.wrap_key_data(value) if typed else value
+def _arrays(progress: Progress) -> dict[str, np.ndarray]:
+    """Every array of a progress by its path; typed random keys as their raw numbers."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path({"fits": progress.fits, "best": progress.best})
+    return {jax.tree_util.keystr(path): np.asarray(_plain(leaf)) for path, leaf in leaves}
 
-    return jax.tree.map(leaf, plain, like)
+
+def _plain(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _typed(value: np.ndarray, like: Any) -> Any:
+    array = jnp.asarray(value)  # not committed to a device: the program compiled before serves again
+    return jax.random.wrap_key_data(array) if jnp.issubdtype(like.dtype, jax.dtypes.prng_key) else array
 
 
 class Checkpoints:
@@ -51,34 +53,25 @@ class Checkpoints:
         self.folder, self.every = Path(folder).resolve(), every
         self._saved = time.monotonic()
 
-    def _manager(self, stage: str) -> ocp.CheckpointManager:
-        alone = ocp.options.MultiprocessingOptions(  # of many processes each keeps its own
-            primary_host=jax.process_index(),
-            active_processes={jax.process_index()},
-            barrier_sync_key_prefix=f"process-{jax.process_index()}",
-        )
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=1,
-            create=False,
-            enable_async_checkpointing=False,
-            multiprocessing_options=alone,
-        )
-        (self.folder / stage).mkdir(parents=True, exist_ok=True)
-        return ocp.CheckpointManager(self.folder / stage, options=options)
-
     def due(self) -> bool:
         """Whether ``every`` seconds have passed since the last save."""
         return time.monotonic() - self._saved >= self.every
 
     def save(self, stage: str, progress: Progress) -> None:
         """Writes the progress of a stage and then drops the one before it."""
-        arrays = _plain({"fits": progress.fits, "best": progress.best})
-        history = {name: values.tolist() for name, values in progress.history.items()}
-        facts = {"epoch": progress.epoch, "seconds": progress.seconds, "history": history}
-        with self._manager(stage) as manager:
-            if progress.epoch not in manager.all_steps():
-                args = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(facts))
-                manager.save(progress.epoch, args=args)
+        folder = self.folder / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        history = {name: np.asarray(values, float).tolist() for name, values in progress.history.items()}
+        facts = json.dumps({"epoch": progress.epoch, "seconds": progress.seconds, "history": history})
+        whole = folder / f"{progress.epoch}.npz"
+        part = whole.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez(file, **_arrays(progress), **{FACTS: np.array(facts)})  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, whole)
+        for old in set(folder.iterdir()) - {whole}:
+            old.unlink()
         self._saved = time.monotonic()
 
     def restore(self, stage: str, begin: Callable[[], Progress]) -> Progress | None:
@@ -91,24 +84,25 @@ class Checkpoints:
         Raises:
             ValueError: if what is stored has another structure or other shapes.
         """
-        if not (self.folder / stage).is_dir():
+        found = sorted((self.folder / stage).glob("*.npz"), key=lambda path: int(path.stem))
+        if not found:
             return None
-        with self._manager(stage) as manager:
-            step = manager.latest_step()
-            if step is None:
-                return None
-            like = begin()
-            template = _plain({"fits": like.fits, "best": like.best})
-            args = ocp.args.Composite(arrays=ocp.args.StandardRestore(template), facts=ocp.args.JsonRestore())
-            try:
-                stored = manager.restore(step, args=args)
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{self.folder / stage} holds the checkpoint of a run of another structure or other shapes: remove "
-                    "it to begin anew, or give the run another folder"
-                ) from error
-        arrays = _typed(stored["arrays"], {"fits": like.fits, "best": like.best})
-        facts = stored["facts"]
+        like = begin()
+        tree = {"fits": like.fits, "best": like.best}
+        expected = {name: (array.shape, array.dtype) for name, array in _arrays(like).items()}
+        try:
+            with np.load(found[-1], allow_pickle=False) as file:
+                stored = {name: file[name] for name in file.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{found[-1]} cannot be read: {error}: remove it to begin the stage anew") from error
+        facts = json.loads(str(stored.pop(FACTS, "{}")))
+        if not facts or {name: (array.shape, array.dtype) for name, array in stored.items()} != expected:
+            raise ValueError(
+                f"{self.folder / stage} holds the checkpoint of a run of another structure or other shapes: remove it "
+                "to begin anew, or give the run another folder"
+            )
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+        arrays = structure.unflatten(_typed(stored[jax.tree_util.keystr(path)], leaf) for path, leaf in leaves)
         history = {name: np.asarray(values, np.float32) for name, values in facts["history"].items()}
         return Progress(facts["epoch"], arrays["fits"], arrays["best"], history, facts["seconds"])
 

@@ -182,7 +182,9 @@ def placed(batch: Batch, mesh: Mesh) -> Batch:
 
 def specs(batch: Batch) -> Batch:
     """How the fields of a batch lie on a mesh: divided where they have a member axis."""
-    return Batch(*(P() if axis is None else P(MEMBER) for axis in axes(batch)))  # type: ignore[arg-type]
+    own = P(), P(MEMBER)
+    found = (None if f is None else own[axis is not None] for f, axis in zip(batch, axes(batch), strict=True))
+    return Batch(*found)  # type: ignore[arg-type]
 
 
 def divided(batch: Batch, mesh: Mesh | None) -> Batch:

@@ -275,6 +275,14 @@ def test_checkpoint_gives_back_every_bit(case: Case, parts: tuple[Batch, Batch],
     assert_same_bits(restored, written)
 
 
+def test_a_damaged_checkpoint_is_refused_by_name(parts: tuple[Batch, Batch], tmp_path: Path) -> None:
+    Checkpoints(tmp_path).save("layer", begin(CASES["rbm-pcd"], parts))
+    (path,) = (tmp_path / "layer").iterdir()
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"0\.npz cannot be read: .* remove it to begin the stage anew"):
+        Checkpoints(tmp_path).restore("layer", lambda: begin(CASES["rbm-pcd"], parts))
+
+
 def test_a_checkpoint_of_another_structure_is_refused(parts: tuple[Batch, Batch], tmp_path: Path) -> None:
     Checkpoints(tmp_path).save("layer", begin(CASES["rbm-pcd"], parts))
     with pytest.raises(ValueError, match="layer holds the checkpoint of a run of another structure or other shapes"):
