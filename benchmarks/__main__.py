@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import hosts, runner, speed
+from benchmarks import hosts, runner, scaling, speed
 from benchmarks.experiment import Experiment, UsageError, known
 from benchmarks.papers import (
     dbm_mnist,
@@ -93,7 +93,9 @@ class Speed:
     rows: int = 60_000
     """Training examples."""
     contenders: str = "all"
-    """Names, separated by commas; the package itself is always among them."""
+    """Names, separated by commas; the package itself is always among them. None: only populations are timed."""
+    members: int = 8
+    """Populations of 1, 2, 4, ... up to so many members are timed too; 0: none."""
 
 
 def list_experiments() -> int:
@@ -173,9 +175,12 @@ def render_all(options: Render) -> int:
 def measure_speed(options: Speed) -> int:
     """Runs the speed comparison."""
     there = list(speed.CONTENDERS)
-    names = there if options.contenders == "all" else options.contenders.split(",")
+    names = {"all": there, "none": []}.get(options.contenders.lower(), options.contenders.split(","))
     contenders = [known(name.strip(), there, "contender") for name in names]
-    speed.main(options.out, rounds=options.rounds, rows=options.rows, contenders=contenders)
+    if contenders:
+        speed.main(options.out, rounds=options.rounds, rows=options.rows, contenders=contenders)
+    if options.members:
+        scaling.main(options.out, options.members, options.rounds, options.rows // 6, say=say)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import scaling
 from benchmarks.peers import Setting, synthetic
 from benchmarks.speed import Result, disturbance, main, markdown, ratios, rows_of, verdict
 
@@ -98,3 +99,24 @@ def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pyte
     assert len(list(csv.reader((out / "table.csv").read_text().splitlines()))) == 3
     assert "**torch** is absent" in (out / "table.md").read_text()
     assert any(line.startswith("round 2:") for line in said)
+
+
+def test_operations_and_traffic_are_counted_by_hand() -> None:
+    setting = Setting(rows=250, epochs=1, n_visible=30, n_hidden=20, batch_size=100)
+    flops, traffic = scaling.counted(setting, members=3)
+    assert flops == 3 * 2 * (5 * 2 * 100 * 30 * 20)  # two whole minibatches
+    assert traffic == 3 * 2 * (4 * 4 * 30 * 20)
+
+
+def test_populations_are_timed_beside_the_ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "SIDE", 64)
+    monkeypatch.setattr(scaling, "COPIED", 2**12)
+    said: list[str] = []
+    costs, ceilings = scaling.main(tmp_path, members=3, rounds=2, rows=200, say=said.append)
+    assert [cost.members for cost in costs] == [1, 2]
+    assert all(len(cost.seconds) == 2 and min(cost.seconds) > 0 for cost in costs)
+    assert costs[1].each == min(costs[1].seconds) / 2
+    assert min(ceilings) > 0
+    lines = [json.loads(line) for line in (tmp_path / "scaling.jsonl").read_text().splitlines()]
+    assert lines[0]["ceilings"]["flops"] == ceilings.flops
+    assert (tmp_path / "scaling.md").read_text().count("\n| ") == 4

@@ -12,7 +12,7 @@ import functools
 from benchmarks.claims import findings
 from benchmarks.experiment import Experiment, Keep, Plan, Published, Row, Scale
 from benchmarks.papers.family import MASKING
-from benchmarks.papers.larochelle2009 import tuning
+from benchmarks.papers.larochelle2009 import TUNING_RATE, tuning
 from benchmarks.tasks.classification import Classification
 from pretrain import Autoencoder, BernoulliRBM, Momentum
 from pretrain.data import Splits, digits, mnist, subset
@@ -28,6 +28,8 @@ KEPT = {
     "marginals": ("three layers, weights shuffled", Keep(3, marginals=True)),
 }
 """What else is kept of a stack of three layers, beside all of it."""
+
+GRID = {TUNING_RATE: (0.3, 1.0, 3.0)}
 
 
 def stack(name: str, n_hidden: int, epochs: int, batch_size: int, rates: dict[str, float]) -> tuple[Stage, ...]:
@@ -53,9 +55,9 @@ def rows() -> list[Row]:
         for scale, (n_hidden, *_, rate, epochs, batch_size) in sizes.items():
             if name == "none":
                 tuned = tuning(rate, epochs, batch_size, n_hidden=(n_hidden,) * keep.depth)
-                found[scale] = Plan((), tuned)
+                found[scale] = Plan((), tuned, grid=GRID)
             else:
-                found[scale] = Plan(stacks[scale][name], tuning(rate, epochs, batch_size), keep=keep)
+                found[scale] = Plan(stacks[scale][name], tuning(rate, epochs, batch_size), keep=keep, grid=GRID)
         return found
 
     def deep(name: str) -> list[Row]:
