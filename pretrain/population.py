@@ -57,7 +57,7 @@ class Group(NamedTuple):
 
     Attributes:
         indices: which of the recipes they are.
-        recipe: the one recipe, whose every number is ``[members]``.
+        recipe: the one recipe; numbers in which they differ are ``[members]``.
     """
 
     indices: tuple[int, ...]
@@ -83,12 +83,14 @@ def grouped(recipes: Sequence[Any]) -> list[Group]:
             members.append([])
         members[structures.index(structure)].append(index)
     return [
-        Group(
-            tuple(own),
-            structure.unflatten([np.array(leaf, np.float32) for leaf in zip(*(flat[i][0] for i in own), strict=True)]),
-        )
+        Group(tuple(own), structure.unflatten(map(_agreed, *(flat[index][0] for index in own))))
         for structure, own in zip(structures, members, strict=True)
     ]
+
+
+def _agreed(*values: Any) -> Any:
+    """One number where all members have the same, else ``[members]``."""
+    return values[0] if all(value == values[0] for value in values) else np.array(values, np.float32)
 
 
 def member(tree: Any, index: int) -> Any:

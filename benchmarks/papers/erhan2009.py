@@ -29,7 +29,7 @@ KEPT = {
 }
 """What else is kept of a stack of three layers, beside all of it."""
 
-GRID = {TUNING_RATE: (0.3, 1.0, 3.0)}
+GRID = {TUNING_RATE: (0.3, 1.0, 3.0, 10.0)}
 
 
 def stack(name: str, n_hidden: int, epochs: int, batch_size: int, rates: dict[str, float]) -> tuple[Stage, ...]:

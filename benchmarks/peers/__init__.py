@@ -26,7 +26,10 @@ CONTENDERS = {
     "pretrain": "package",
     "five products": "five_products",
     "torch": "torch_loop",
+    "torch.compile": "torch_compiled",
     "scikit-learn": "scikit_learn",
+    "learnergy": "learnergy_rbm",
+    "rbms": "rbms_pcd",
 }
 """Name in the output to module of this package, in the order in which they take turns."""
 
