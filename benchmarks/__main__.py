@@ -62,6 +62,8 @@ class Run:
     """GiB a device has, to plan that with, on a CPU too; default: what it reports."""
     batch_devices: int = 1
     """Devices that share the rows of every minibatch; the others share the members."""
+    precision: str = "float32"
+    """Of matrix products on an accelerator: float32, tf32 or bfloat16; everything else is float32."""
     distributed: bool = False
     """Train with many processes, each on members of its own; Slurm and Kubernetes tell them where they are."""
     coordinator: str | None = None
@@ -140,6 +142,7 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
             wave=options.wave,
             memory=None if options.memory is None else int(options.memory * 2**30),
             batch_devices=options.batch_devices,
+            precision=known(options.precision, list(runner.PRECISIONS), "precision"),
             command=shlex.join([*prefix, *_stable(words)]),
             say=say,
         )

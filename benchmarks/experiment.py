@@ -257,12 +257,13 @@ def declared(value: Any) -> Any:
     return value
 
 
-def declaration_hash(experiment: Experiment, row: Row, scale: str, plan: Plan) -> str:
+def declaration_hash(experiment: Experiment, row: Row, scale: str, plan: Plan, precision: str = "float32") -> str:
     """Names what was run: twelve hexadecimal digits over the data's name, the row and its plan, of which parts that
     are not used are left out, so that a new kind of part renames nothing.
     """
     used = {name: part for name, part in declared(plan).items() if part not in (None, 0, {})}
     what = [experiment.name, row.name, scale, experiment.scales[scale].data, used]
+    what += [] if precision == "float32" else [precision]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

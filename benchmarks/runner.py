@@ -29,8 +29,10 @@ from pretrain.data import Splits
 from pretrain.memory import plan_waves
 from pretrain.report import Lines, Live
 
-PRECISION = "float32"
-"""Of parameters, samples and matrix products (an accelerator's default would be lower)."""
+PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+"""Of the factors of matrix products, and JAX's name for it. Parameters, sums and samples are float32 always. Below
+float32 an accelerator is several times faster; a CPU computes all alike.
+"""
 
 
 def run(
@@ -45,6 +47,7 @@ def run(
     wave: int | None = None,
     memory: int | None = None,
     batch_devices: int = 1,
+    precision: str = "float32",
     command: str = "",
     say: Callable[[str], None] = print,
     interactive: bool | None = None,
@@ -64,6 +67,7 @@ def run(
             where they gain nothing.
         memory: bytes a device has, to plan waves with, on a CPU too; default: what it reports.
         batch_devices: devices that share the rows of a minibatch; the others share the members.
+        precision: of matrix products, a key of `PRECISIONS`; part of what was run, unless it is float32.
         command: recorded beside each result.
         say: where messages go.
         interactive: whether to show a live line; default: whether standard error is a terminal.
@@ -78,8 +82,10 @@ def run(
     with (
         only_run(out) if first else contextlib.nullcontext(),
         _reporter(sys.stderr.isatty() if interactive is None else interactive) as report,
-        jax.default_matmul_precision(PRECISION),
+        jax.default_matmul_precision(PRECISIONS[precision]),
     ):
+        if precision != "float32" and jax.default_backend() == "cpu":
+            say(f"a CPU computes matrix products of {precision} in float32: results will be those of float32")
         stacks = Stacks(checkpoints)
         context = Context(stacks, None, report, batch_devices)
         for row in rows:
@@ -87,7 +93,7 @@ def run(
             if grid and plan.grid:
                 choice = _chosen(experiment, row, scale, data, out, checkpoints, context, wave, memory, say)
             plan = with_values(plan, {} if choice is None else choice.values)
-            name = declaration_hash(experiment, row, scale, plan)
+            name = declaration_hash(experiment, row, scale, plan, precision)
             here = [
                 line["seed"] for line in done_here(results) if (line["row"], line["declaration"]) == (row.name, name)
             ]
@@ -105,7 +111,7 @@ def run(
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
                     trained = experiment.task.train(plan, data, seeds, context._replace(checkpoints=own))
-                    lines = _lines(experiment, row, scale, plan, name, choice, seeds, trained, data, command)
+                    lines = _lines(experiment, row, scale, plan, name, choice, seeds, trained, data, precision, command)
                 found = hosts.gathered(lines)
                 if first:
                     store(results, found)
@@ -186,6 +192,7 @@ def _lines(
     seeds: list[int],
     trained: Trained,
     data: Splits,
+    precision: str,
     command: str,
 ) -> list[dict[str, Any]]:
     """One result a seed."""
@@ -199,7 +206,7 @@ def _lines(
         "members": len(seeds),
         "peak_memory_mb": round(peak_memory() / 2**20),
         "device": device(),
-        "precision": PRECISION,
+        "precision": precision,
         "versions": versions(),
         "commit": commit(),
         "declaration": name,

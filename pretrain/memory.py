@@ -129,7 +129,7 @@ def needed(
         train, monitors = above, {name: jax.eval_shape(codes, layer, batch) for name, batch in monitors.items()}
     if tuned is not None:
         params = _network(layers, tuned) if layers else None
-        seen = {name: part for name, part in parts.items() if name == "valid"}
+        seen = {"valid": parts.get("valid", raw)}
         lowered = fit.lowered(tuned, raw, members=PROBED, monitors=seen, params=params)
         most = max(most, kept + _each(lowered, shared))
     return shared, most

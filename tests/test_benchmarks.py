@@ -120,6 +120,7 @@ def test_interrupting_says_how_to_go_on(
         (["mnits"], "unknown command 'mnits': did you mean 'mnist'?"),
         (["mnist", "--rows", "srmb", "--scale", "smoke"], "unknown row 'srmb': did you mean 'srbm'?"),
         (["mnist", "--scale", "qick"], "unknown scale 'qick': did you mean 'quick'?"),
+        (["mnist", "--scale", "smoke", "--precision", "bf16"], "unknown precision 'bf16': did you mean 'bfloat16'?"),
         (["mnist", "--scale", "smoke", "--seeds", "0"], "--seeds must be at least 1; got 0"),
         (["mnist", "--scale", "smoke", "--wave", "-1"], "seeds and wave must be at least 1"),
         (["speed", "--contenders", "troch"], "unknown contender 'troch': did you mean 'torch'?"),

@@ -130,6 +130,7 @@ def test_folder_raw_or_compressed(tmp_path: Path, subfolder: str, compressed: bo
         (gzip.compress(WHOLE) * 2, "over-long"),
         (gzip.compress(WHOLE[:-5]), "truncated"),
     ],
+    ids=["cut", "plain", "sum", "twice", "short"],  # not the bytes, which hold the time
 )
 def test_bad_gzip_is_refused_by_name(tmp_path: Path, contents: bytes, message: str):
     path = lay_out(tmp_path, compressed=True) / f"{IMAGES.name}.gz"

@@ -157,6 +157,7 @@ def test_a_bad_file_is_refused_by_name(raw: bytes, message: str, tmp_path: Path)
         (gzip.compress(WHOLE[:-5]), "truncated"),
         (gzip.compress(FILES[CAT]), "wrong magic number"),
     ],
+    ids=["cut", "plain", "twice", "short", "another"],  # not the bytes, which hold the time
 )
 def test_a_bad_gzip_is_refused_by_name(tmp_path: Path, contents: bytes, message: str) -> None:
     path = lay_out(tmp_path, compressed=True) / f"{DAT}.gz"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import pretrain as pt
-from benchmarks import selection
-from benchmarks.__main__ import main
-from benchmarks.experiment import Halving, Plan, Range, UsageError
+from benchmarks import runner, selection
+from benchmarks.__main__ import EXPERIMENTS, main
+from benchmarks.experiment import Halving, Plan, Range, UsageError, declaration_hash
 from benchmarks.papers.larochelle2009 import tuning
 from benchmarks.results import read_results
 from benchmarks.stacks import Stacks
@@ -199,3 +199,21 @@ def test_two_processes_give_what_one_gives_and_go_on_when_one_was_lost(tmp_path:
     assert [line["valid_curve"] for line in one] == [
         line["valid_curve"] for line in sorted(two, key=lambda x: x["seed"])
     ]
+
+
+# --- precision ---
+
+
+def test_precision_reaches_the_products_and_names_the_result() -> None:
+    stage = tuning(1.0, 1, 20, n_hidden=(8,))
+    for name, jax_name in runner.PRECISIONS.items():
+        with jax.default_matmul_precision(jax_name):
+            text = fit.lowered(stage, TRAIN, members=1, monitors={"valid": VALID}).as_text()
+        products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+        marks = {"float32": "HIGHEST", "tf32": "HIGH", "bfloat16": "DEFAULT"}
+        assert products
+        assert all(f"precision = [{marks[name]}, {marks[name]}]" in line for line in products), (name, products[0])
+    experiment = EXPERIMENTS["mnist"]
+    row = experiment.row("shallow")
+    hashes = {declaration_hash(experiment, row, "smoke", row.plans["smoke"], p) for p in runner.PRECISIONS}
+    assert len(hashes) == 3
