@@ -21,6 +21,7 @@ from benchmarks.papers import (
     salakhutdinov2008,
     salakhutdinov2009,
 )
+from benchmarks.peers import TASKS
 from benchmarks.render import render
 from pretrain.data import DataUnavailable
 
@@ -86,14 +87,20 @@ class Render:
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """Time one epoch of contrastive divergence beside bare matrix products and other libraries."""
+    """Time epochs beside bare matrix products and other libraries, and populations beside the machine's ceilings."""
 
     out: Path = TABLES / "speed"
     """Folder for the results."""
     rounds: int = 5
     """Timed epochs of each contender."""
     rows: int = 60_000
-    """Training examples."""
+    """Training examples; a sixth of them for minibatches of ten and for populations."""
+    tasks: str = "cd"
+    """Names, separated by commas, or all: cd, pcd, denoising, fine-tuning, dbm."""
+    sizes: str = "784x500"
+    """Of a layer: VISIBLExHIDDEN, separated by commas."""
+    batches: str = "100"
+    """Rows of a minibatch, separated by commas."""
     contenders: str = "all"
     """Names, separated by commas; the package itself is always among them. None: only populations are timed."""
     members: int = 8
@@ -180,8 +187,15 @@ def measure_speed(options: Speed) -> int:
     there = list(speed.CONTENDERS)
     names = {"all": there, "none": []}.get(options.contenders.lower(), options.contenders.split(","))
     contenders = [known(name.strip(), there, "contender") for name in names]
+    tasks = list(TASKS) if options.tasks == "all" else [known(t, list(TASKS), "task") for t in options.tasks.split(",")]
+    try:
+        sizes = [(int(n), int(m)) for n, m in (size.split("x") for size in options.sizes.split(","))]
+        batches = [int(batch) for batch in options.batches.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--sizes are like 784x500,1000x1000 and --batches like 10,100: {error}") from error
     if contenders:
-        speed.main(options.out, rounds=options.rounds, rows=options.rows, contenders=contenders)
+        wanted = speed.settings(tasks, sizes, batches, options.rows, options.rounds)
+        speed.main(options.out, wanted, contenders)
     if options.members:
         scaling.main(options.out, options.members, options.rounds, options.rows // 6, say=say)
     return 0

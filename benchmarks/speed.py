@@ -1,4 +1,4 @@
-"""How long one epoch of contrastive divergence takes, here and elsewhere: ``python -m benchmarks speed``.
+"""How long an epoch takes, here and elsewhere: ``python -m benchmarks speed``.
 
 Every contender of `benchmarks.peers` lives in a process of its own, is warmed up once (compilation, thread pools), and
 is then asked in turn for one epoch: A B C D, A B C D, ... While one runs the others are blocked on a pipe. A machine
@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.peers import CONTENDERS, Setting
+from benchmarks.peers import CONTENDERS, NO_SUCH, TASKS, Setting
 from benchmarks.peers.machine import machine
 from benchmarks.peers.process import Worker
 
@@ -84,6 +84,13 @@ class Result:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class Measured(NamedTuple):
+    """A setting and its contenders' results."""
+
+    setting: Setting
+    results: list[Result]
+
+
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> Ratios:
     """The pairwise ratios of two lists of seconds, round by round.
 
@@ -142,19 +149,25 @@ def record(result: Result, setting: Setting, where: Mapping[str, Any]) -> dict[s
     return head | dict(result.facts) | {"setting": dataclasses.asdict(setting), "machine": dict(where)}
 
 
-def rows_of(results: Sequence[Result]) -> list[list[str]]:
-    """The table, header first; contenders in the order of their median ratio, absent ones last."""
+def rows_of(results: Sequence[Result], setting: Setting) -> list[list[str]]:
+    """The table, header first; contenders in the order of their median ratio, absent ones last; what has no such
+    learner is left out.
+    """
     ours = next(result for result in results if result.name == OURS).seconds
     header = ["contender", "least, s", "median, s", "ratio to ours: median", "least", "most", "goal"]
     lines: list[tuple[float, list[str]]] = []
     for result in results:
+        if result.absent is not None and result.absent.startswith(NO_SUCH):
+            continue
         if result.absent is not None:
             lines.append((float("inf"), [result.name, *["absent"] * 2, *[""] * 3, result.absent]))
             continue
         ratio = ratios(result.seconds, ours)
         times = [f"{min(result.seconds):.2f}", f"{statistics.median(result.seconds):.2f}"]
         shown = [f"{ratio.median:.2f}", f"{ratio.least:.2f}", f"{ratio.most:.2f}"]
-        lines.append((ratio.median, [result.name, *times, *shown, verdict(result.name, ratio)]))
+        lines.append(
+            (ratio.median, [result.name, *times, *shown, verdict(result.name, ratio) if setting.task == "cd" else ""])
+        )
     return [header, *[line for _, line in sorted(lines, key=lambda line: line[0])]]
 
 
@@ -164,24 +177,37 @@ def disturbance(results: Sequence[Result]) -> float | None:
     return max(shares, default=None)
 
 
-def markdown(results: Sequence[Result], setting: Setting, where: Mapping[str, Any]) -> str:
-    """The table with what a reader needs to judge it."""
-    header, *lines = rows_of(results)
-    table = ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)]
-    rounds = setting.epochs - setting.warmup
-    task = (
-        f"One epoch of CD-1: {setting.n_visible}x{setting.n_hidden}, {setting.rows:,} rows, "
-        f"batch {setting.batch_size}, float32, on {where['cores']} cores ({where['processor']}). "
-        f"Each contender runs in a process of its own, in turn, {rounds} rounds after warming up. "
-        "A ratio is the contender's seconds divided by ours in the same round; goals are judged by its median. "
-        "Synthetic inputs in [0, 1] with MNIST's sparsity."
-    )
-    others = disturbance(results)
+def markdown(found: Sequence[Measured], where: Mapping[str, Any]) -> str:
+    """The tables, one a setting, with what a reader needs to judge them."""
+    text = [
+        "# Speed",
+        "",
+        f"Seconds an epoch, float32, on {where['cores']} cores ({where['processor']}). Each contender runs in a process "
+        "of its own, in turn, a number of rounds after warming up. A ratio is the contender's seconds divided by ours in "
+        "the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. Synthetic inputs in "
+        "[0, 1] with MNIST's sparsity.",
+        "",
+    ]
+    for setting, results in found:
+        header, *lines = rows_of(results, setting)
+        rounds = setting.epochs - setting.warmup
+        text += [
+            f"## {TASKS[setting.task][0].upper()}{TASKS[setting.task][1:]}: {size_of(setting)}, batch {setting.batch_size}",
+            "",
+            f"{setting.rows:,} rows, {rounds} rounds.",
+            "",
+            *["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)],
+            "",
+        ]
+    everything = [result for _, results in found for result in results]
+    others = disturbance(everything)
     quiet = "unknown" if others is None else f"at most {others:.0%} in any epoch"
-    shared = [f"Share of the machine that other processes took meanwhile: {quiet}.", ""]
+    text += [f"Share of the machine that other processes took meanwhile: {quiet}.", ""]
     if others is not None and others > QUIET:
-        shared.insert(1, "**The machine was busy.** " + BUSY)
-    return "\n".join(["# Speed", "", task, "", *table, "", *shared, *[_note(result) for result in results], ""])
+        text += ["**The machine was busy.** " + BUSY, ""]
+    notes = {result.name: result for result in everything if result.absent is None}
+    notes |= {result.name: result for result in everything if result.name not in notes}
+    return "\n".join([*text, *[_note(notes[name]) for name in CONTENDERS if name in notes], ""])
 
 
 def _note(result: Result) -> str:
@@ -191,36 +217,65 @@ def _note(result: Result) -> str:
     return f"- **{result.name}** ({versions}): {result.facts.get('algorithm', '')}."
 
 
+def size_of(setting: Setting) -> str:
+    """A layer's size in words."""
+    return f"{setting.n_visible}x{setting.n_hidden}"
+
+
+def settings(
+    tasks: Sequence[str], sizes: Sequence[tuple[int, int]], batches: Sequence[int], rows: int, rounds: int
+) -> list[Setting]:
+    """Every combination; a minibatch of ten has a sixth of the rows, for an update costs nearly as much."""
+    return [
+        Setting(
+            rows if batch > 10 else rows // 6,
+            rounds + Setting.warmup,
+            task,
+            n_visible=n_visible,
+            n_hidden=n_hidden,
+            batch_size=batch,
+        )
+        for task in tasks
+        for n_visible, n_hidden in sizes
+        for batch in batches
+    ]
+
+
 def main(
     out: Path = Path("paper_tables/speed"),
-    rounds: int = 5,
-    rows: int = 60_000,
+    wanted: Sequence[Setting] = (Setting(60_000, 7),),
     contenders: Sequence[str] = tuple(CONTENDERS),
     say: Callable[[str], None] = print,
-) -> list[Result]:
+) -> list[Measured]:
     """Measures, writes the results and the tables into ``out``, and returns the results.
 
     Args:
         out: a folder.
-        rounds: timed epochs of each contender.
-        rows: training examples.
+        wanted: the settings, one table each.
         contenders: names of `benchmarks.peers.CONTENDERS`; ours is among them always.
         say: takes a line of progress.
     """
     names = [name for name in CONTENDERS if name == OURS or name in contenders]
-    setting = Setting(rows=rows, epochs=rounds + Setting.warmup)
     where = machine()
-    results = measure(setting, names, say)
+    found = []
+    for setting in wanted:
+        say(f"{setting.task}, {size_of(setting)}, batch {setting.batch_size}, {setting.rows} rows")
+        found.append(Measured(setting, measure(setting, names, say)))
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(rows_of(results))
-    text = markdown(results, setting, where)
+    writer = csv.writer(table, lineterminator="\n")
+    for number, (setting, results) in enumerate(found):
+        about = [setting.task, size_of(setting), str(setting.batch_size)]
+        header, *lines = rows_of(results, setting)
+        writer.writerows([] if number else [["task", "size", "batch", *header]])
+        writer.writerows([*about, *line] for line in lines)
+    text = markdown(found, where)
     out.mkdir(parents=True, exist_ok=True)
-    records = [json.dumps(record(result, setting, where)) for result in results]
+    records = [json.dumps(record(result, setting, where)) for setting, results in found for result in results]
     (out / "results.jsonl").write_text("\n".join(records) + "\n")
     (out / "table.csv").write_text(table.getvalue())
     (out / "table.md").write_text(text)
     say(text)
-    return results
+    return found
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import scaling
 from benchmarks.peers import Setting, synthetic
-from benchmarks.speed import Result, disturbance, main, markdown, ratios, rows_of, verdict
+from benchmarks.speed import Measured, Result, disturbance, main, markdown, ratios, rows_of, verdict
 
 OURS = Result("pretrain", (2.0, 1.0, 4.0))
 FLOOR = Result("five products", (1.0, 0.9, 2.4))
@@ -44,13 +44,13 @@ def test_goals_are_judged_by_the_median_ratio() -> None:
 
 
 def test_the_table_names_who_is_absent() -> None:
-    header, *lines = rows_of([OURS, FLOOR, TORCH, SLOW])
+    header, *lines = rows_of([OURS, FLOOR, TORCH, SLOW], Setting(3, 5))
     assert [line[0] for line in lines] == ["five products", "pretrain", "scikit-learn", "torch"]
     assert all(len(line) == len(header) for line in lines)
     assert lines[0][1:6] == ["0.90", "1.00", "0.60", "0.50", "0.90"]
     assert lines[-1][1] == "absent"
     assert lines[-1][-1] == "No module named 'torch'"
-    text = markdown([OURS, FLOOR, TORCH, SLOW], Setting(rows=3, epochs=5), {"cores": 2, "processor": "any"})
+    text = markdown([Measured(Setting(3, 5), [OURS, FLOOR, TORCH, SLOW])], {"cores": 2, "processor": "any"})
     assert "**torch** is absent" in text
 
 
@@ -59,7 +59,7 @@ def test_a_busy_machine_is_told() -> None:
     for share, busy in ((0.4, True), (0.02, False)):
         results = [Result("pretrain", (1.0,), None, {"others": [0.01, share, None]})]
         assert disturbance(results) == share
-        assert ("The machine was busy" in markdown(results, Setting(rows=3, epochs=3), where)) is busy
+        assert ("The machine was busy" in markdown([Measured(Setting(3, 3), results)], where)) is busy
 
 
 def test_inputs_are_as_sparse_as_mnist() -> None:
@@ -71,9 +71,11 @@ def test_inputs_are_as_sparse_as_mnist() -> None:
     assert x.mean() == pytest.approx(0.13, abs=0.01)
 
 
-@pytest.mark.parametrize("module", ["five_products", "scikit_learn"])
-def test_a_peer_reports_every_epoch(module: str) -> None:
-    setting = Setting(rows=200, epochs=3, n_visible=30, n_hidden=20)
+@pytest.mark.parametrize(
+    ("module", "task"), [("five_products", "cd"), ("scikit_learn", "cd"), ("scikit_learn", "fine-tuning")]
+)
+def test_a_peer_reports_every_epoch(module: str, task: str) -> None:
+    setting = Setting(rows=200, epochs=3, task=task, n_visible=30, n_hidden=20)
     facts: list[dict[str, Any]] = []
     importlib.import_module(f"benchmarks.peers.{module}").train(synthetic(setting), setting, facts.append)
     assert len(facts) == setting.epochs
@@ -85,8 +87,10 @@ def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     out, said = tmp_path / "speed", []
-    main(out, rounds=2, rows=400, contenders=("torch",), say=said.append)
-    ours, torch = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    main(out, [Setting(400, 4), Setting(200, 4, "dbm", n_hidden=20)], contenders=("torch",), say=said.append)
+    ours, torch, machine, _ = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert machine["setting"]["task"] == "dbm"
+    assert min(machine["seconds"]) > 0
     assert ours["name"] == "pretrain"
     assert len(ours["seconds"]) == len(ours["others"]) == len(ours["idle_cpu_seconds"]) == 2
     assert min(ours["seconds"]) == ours["least"] <= ours["median"]
@@ -96,7 +100,7 @@ def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pyte
     assert ours["machine"]["cores"] >= 1
     assert "torch" in torch["absent"]
     assert "seconds" not in torch
-    assert len(list(csv.reader((out / "table.csv").read_text().splitlines()))) == 3
+    assert len(list(csv.reader((out / "table.csv").read_text().splitlines()))) == 5
     assert "**torch** is absent" in (out / "table.md").read_text()
     assert any(line.startswith("round 2:") for line in said)
 

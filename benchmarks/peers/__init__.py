@@ -4,6 +4,7 @@ A contender is a module with
 
 - ``ALGORITHM``: a sentence on what one epoch of it does;
 - ``PACKAGES``: the distributions whose versions belong to its result;
+- ``TASKS``: of `TASKS` those it can do;
 - ``train(x, setting, done)``: trains on the rows ``x`` and calls ``done(facts)`` after every epoch, the compiling or
   warming-up ones (`Setting.warmup`) included, with whatever is worth noting about how it ran.
 
@@ -33,16 +34,32 @@ CONTENDERS = {
 }
 """Name in the output to module of this package, in the order in which they take turns."""
 
+TASKS = {
+    "cd": "contrastive divergence (CD-1) of an RBM",
+    "pcd": "persistent contrastive divergence (PCD-1) of an RBM",
+    "denoising": "a denoising autoencoder with tied weights",
+    "fine-tuning": "fine-tuning of three sigmoid layers under a softmax of ten classes",
+    "dbm": "a deep Boltzmann machine of two hidden layers: mean field (at most 10 sweeps) and one step of its chains",
+}
+"""What one epoch is of."""
+
+NO_SUCH = "it has no"
+"""How the reason starts that a contender does not take part in a task."""
+
+MASKED = 0.25
+"""The share of inputs that the denoising autoencoder does not see."""
+
 NONZERO, SLOPE = 0.19, 1.58
 """MNIST's share of pixels above 0, and the slope that gives those its mean of 0.68."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The task that all contenders share: an RBM's sizes, the data's, and how often it is passed over.
+    """The task that all contenders share: which, a layer's sizes, the data's, and how often it is passed over.
 
     Attributes:
         rows: training examples.
+        task: a key of `TASKS`.
         epochs: passes, untimed ones included.
         warmup: how many of them come first, untimed.
         n_visible: visible units.
@@ -55,6 +72,7 @@ class Setting:
 
     rows: int
     epochs: int
+    task: str = "cd"
     warmup: int = 2
     n_visible: int = 784
     n_hidden: int = 500

@@ -1,4 +1,7 @@
-"""The floor: the five matrix products of a CD-1 update, on gathered minibatches, in the same `jax.lax.scan`.
+"""The floor: the five matrix products of an update, on gathered minibatches, in the same `jax.lax.scan`.
+
+An RBM's are those of its chain and its statistics; a tied autoencoder's code, reconstruction, error at the code, and
+the two parts of its gradient are as many, of the same shapes.
 
 There are no nonlinearities, biases, random numbers, momentum or metrics, and the order of the rows is drawn once,
 untimed. Both weight statistics enter the carried weights, so no product can be left out by the compiler.
@@ -14,7 +17,8 @@ from jax import Array
 from benchmarks.peers import Done, Setting
 from benchmarks.peers.compilations import Compilations
 
-ALGORITHM = "the five matrix products of CD-1 on gathered minibatches in one lax.scan, and nothing else; a lower bound"
+ALGORITHM = "the five matrix products of an update on gathered minibatches in one lax.scan, and nothing else; a floor"
+TASKS = ("cd", "pcd", "denoising")
 PACKAGES = ("jax", "jaxlib")
 
 STEP = 1e-6

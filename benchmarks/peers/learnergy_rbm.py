@@ -12,6 +12,7 @@ ALGORITHM = (
     "CD-1 (RBM.fit, epochs=1): sampled hiddens and visibles, momentum, reshuffled; gradients of free energies by "
     "autograd; measures the squared error and the pseudo-likelihood of every minibatch"
 )
+TASKS = ("cd",)
 PACKAGES = ("learnergy", "torch")
 
 

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
 import pretrain
-from benchmarks.peers import Done, Setting
+from benchmarks.peers import MASKED, TASKS, Done, Setting
 from benchmarks.peers.compilations import Compilations
 
 ALGORITHM = (
-    "CD-1, sampled hiddens, mean-field visibles, momentum; reshuffled every epoch; "
-    "the reconstruction error of every minibatch is measured"
+    "as declared, sampled hiddens and mean-field visibles, momentum (but for PCD and the deep Boltzmann machine); "
+    "reshuffled every epoch; the error of every minibatch is measured"
 )
+TASKS = tuple(TASKS)
 PACKAGES = ("jax", "jaxlib", "optax")
+
+
+def learner(setting: Setting) -> tuple[Any, Any]:
+    """The learner and its recipe."""
+    n_hidden, n_chains = setting.n_hidden, setting.batch_size
+    momentum = pretrain.Momentum(setting.learning_rate, setting.momentum)
+    plain = pretrain.Sgd(setting.learning_rate)
+    return {
+        "cd": (pretrain.BernoulliRBM(n_hidden), momentum),
+        "pcd": (pretrain.RBM(n_hidden, sampler=pretrain.PCD(n_chains=n_chains)), plain),
+        "denoising": (pretrain.Autoencoder(n_hidden, corruption=pretrain.Masking(MASKED)), momentum),
+        "fine-tuning": (pretrain.Classifier(10, (n_hidden,) * 3), plain),
+        "dbm": (pretrain.DBM((n_hidden, n_hidden), n_chains=n_chains, k=1, max_steps=10), plain),
+    }[setting.task]
 
 
 def train(x: np.ndarray, setting: Setting, done: Done) -> None:
@@ -24,9 +41,8 @@ def train(x: np.ndarray, setting: Setting, done: Done) -> None:
         done(compilations.after(progress.epoch, progress.fits))
 
     pretrain.run(
-        pretrain.BernoulliRBM(setting.n_hidden),
-        pretrain.Momentum(setting.learning_rate, setting.momentum),
-        pretrain.Batch(jnp.asarray(x)),
+        *learner(setting),
+        pretrain.Batch(jnp.asarray(x), jnp.arange(len(x)) % 10),
         epochs=setting.epochs,
         batch_size=setting.batch_size,
         seeds=(setting.seed,),

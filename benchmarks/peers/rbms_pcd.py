@@ -10,9 +10,10 @@ from rbms.training.pcd import fit_batch_pcd  # pyright: ignore[reportMissingImpo
 from benchmarks.peers import Done, Setting
 
 ALGORITHM = (
-    "PCD-1 (fit_batch_pcd, SGD): samples both sides, centred gradients with their norm bounded, no momentum, "
-    "reshuffled; without its logs and archives"
+    "PCD-1 (beside CD-1 too: as many products; fit_batch_pcd, SGD): samples both sides, centred gradients with their "
+    "norm bounded, no momentum, reshuffled; without its logs and archives"
 )
+TASKS = ("cd", "pcd")
 PACKAGES = ("rbms", "torch")
 
 

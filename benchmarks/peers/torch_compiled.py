@@ -8,9 +8,10 @@ import torch  # pyright: ignore[reportMissingImports]  # an optional peer
 from benchmarks.peers import Done, Setting, torch_loop
 
 ALGORITHM = torch_loop.ALGORITHM.replace("eager, in place", "the update by torch.compile, in place")
+TASKS = ("cd", "pcd", "denoising")
 PACKAGES = ("torch",)
 
 
 def train(x: np.ndarray, setting: Setting, done: Done) -> None:
     """As `torch_loop.train`; compiling is not timed."""
-    torch_loop.train(x, setting, done, torch.compile(torch_loop.update))
+    torch_loop.train(x, setting, done, torch.compile)

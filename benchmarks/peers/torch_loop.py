@@ -1,72 +1,140 @@
-"""A plain PyTorch loop on the CPU, the same CD-1 as ours: sampled hiddens, mean-field visibles, momentum, reshuffling.
+"""Plain PyTorch loops on the CPU, the same updates as ours, reshuffled.
 
-It is written as one who knows torch would write it: no autograd, ``addmm`` for products with a bias, updates in place.
-Its threads wait for each other after every operation, so where other processes hold a core one thread can be faster
-than all: the untimed epochs try both, and the faster is kept.
+They are written as one who knows torch would write them: no autograd where the gradient is known, ``addmm`` for
+products with a bias, updates in place; fine-tuning is a module, autograd and an optimizer. Torch's threads wait for
+each other after every operation, so where other processes hold a core one thread can be faster than all: the untimed epochs try
+both, and the faster is kept.
 """
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]  # an optional peer
 
-from benchmarks.peers import Done, Setting
+from benchmarks.peers import MASKED, Done, Setting
 
 ALGORITHM = (
-    "CD-1, sampled hiddens, mean-field visibles, momentum; reshuffled every epoch; eager, in place, no autograd; "
-    "one thread or all, whichever was faster in the warm-up"
+    "as ours: sampled hiddens, mean-field visibles, momentum (but for PCD); reshuffled every epoch; eager, in place, "
+    "no autograd but for fine-tuning; one thread or all, whichever was faster in the warm-up"
 )
+TASKS = ("cd", "pcd", "denoising", "fine-tuning")
 PACKAGES = ("torch",)
 
+Tensors = Sequence[torch.Tensor]
+Update = Callable[[torch.Tensor], None]
+"""One minibatch ``[batch, features]``; what is learned is changed in place."""
 
-Update = Callable[[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], float, float], None]
 
-
-def update(
-    v0: torch.Tensor,
-    parameters: tuple[torch.Tensor, ...],
-    velocities: tuple[torch.Tensor, ...],
-    learning_rate: float,
-    momentum: float,
-) -> None:
-    """One update in place, of weights and both biases."""
-    weights, visible_bias, hidden_bias = parameters
-    h0 = torch.addmm(hidden_bias, v0, weights).sigmoid_()
-    v1 = torch.addmm(visible_bias, torch.bernoulli(h0), weights.T).sigmoid_()
-    h1 = torch.addmm(hidden_bias, v1, weights).sigmoid_()
-    gradients = (
-        (v0.T @ h0).addmm_(v1.T, h1, alpha=-1).div_(len(v0)),
-        (v0 - v1).mean(dim=0),
-        (h0 - h1).mean(dim=0),
-    )
+def descend(parameters: Tensors, velocities: Tensors, gradients: Tensors, setting: Setting) -> None:
+    """Momentum, in place."""
     for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
-        velocity.mul_(momentum).add_(gradient)
-        parameter.add_(velocity, alpha=learning_rate)
+        velocity.mul_(setting.momentum).add_(gradient)
+        parameter.add_(velocity, alpha=setting.learning_rate)
+
+
+def up(x: torch.Tensor, parameters: Tensors) -> torch.Tensor:
+    """Hidden probabilities."""
+    return torch.addmm(parameters[2], x, parameters[0]).sigmoid_()
+
+
+def down(h: torch.Tensor, parameters: Tensors) -> torch.Tensor:
+    """Visible probabilities."""
+    return torch.addmm(parameters[1], h, parameters[0].T).sigmoid_()
+
+
+def statistics(v0: torch.Tensor, h0: torch.Tensor, v1: torch.Tensor, h1: torch.Tensor) -> Tensors:
+    """The gradient of weights and biases, from data and chains."""
+    weights = (v0.T @ h0).addmm_(v1.T, h1, alpha=-1).div_(len(v0))
+    return weights, (v0 - v1).mean(dim=0), (h0 - h1).mean(dim=0)
+
+
+def contrastive_divergence(v0: torch.Tensor, parameters: Tensors, velocities: Tensors, setting: Setting) -> None:
+    """CD-1."""
+    h0 = up(v0, parameters)
+    v1 = down(torch.bernoulli(h0), parameters)
+    descend(parameters, velocities, statistics(v0, h0, v1, up(v1, parameters)), setting)
+
+
+def persistent(v0: torch.Tensor, parameters: Tensors, chains: torch.Tensor, setting: Setting) -> None:
+    """PCD-1, without momentum; the chains are visible states, moved in place."""
+    if len(v0) != len(chains):
+        return  # the last, smaller minibatch
+    h = torch.bernoulli(up(chains, parameters))
+    chains.copy_(torch.bernoulli(down(h, parameters)))
+    gradients = statistics(v0, up(v0, parameters), chains, up(chains, parameters))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.add_(gradient, alpha=setting.learning_rate)
+
+
+def denoising(x: torch.Tensor, parameters: Tensors, velocities: Tensors, setting: Setting) -> None:
+    """The cross-entropy of a tied autoencoder that sees masked inputs; its gradient written down."""
+    seen = x * (torch.rand_like(x) >= MASKED)
+    h = up(seen, parameters)
+    error = x - down(h, parameters)
+    below = torch.mm(error, parameters[0]).mul_(h).mul_(1 - h)
+    weights = (seen.T @ below).addmm_(error.T, h).div_(len(x))
+    descend(parameters, velocities, (weights, error.mean(dim=0), below.mean(dim=0)), setting)
+
+
+def network(setting: Setting) -> Update:
+    """Fine-tuning: a module, autograd, an optimizer."""
+    sizes = [setting.n_visible, *(setting.n_hidden,) * 3]
+    layers: list[torch.nn.Module] = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):  # noqa: RUF007
+        layers += [torch.nn.Linear(n_in, n_out), torch.nn.Sigmoid()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(setting.n_hidden, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=setting.learning_rate)
+    labels = torch.arange(setting.batch_size) % 10
+
+    def update(x: torch.Tensor) -> None:
+        with torch.enable_grad():
+            loss = torch.nn.functional.cross_entropy(model(x), labels[: len(x)])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return update
+
+
+def updates(setting: Setting, wrap: Callable[[Any], Any]) -> Update:
+    """The update of the setting's task."""
+    if setting.task == "fine-tuning":
+        return network(setting)
+    parameters = (
+        0.01 * torch.randn(setting.n_visible, setting.n_hidden),
+        torch.zeros(setting.n_visible),
+        torch.zeros(setting.n_hidden),
+    )
+    velocities = tuple(torch.zeros_like(parameter) for parameter in parameters)
+    if setting.task == "pcd":
+        chains = torch.bernoulli(torch.full((setting.batch_size, setting.n_visible), 0.5))
+        return functools.partial(wrap(persistent), parameters=parameters, chains=chains, setting=setting)
+    function = {"cd": contrastive_divergence, "denoising": denoising}[setting.task]
+    return functools.partial(wrap(function), parameters=parameters, velocities=velocities, setting=setting)
 
 
 @torch.no_grad()
-def train(x: np.ndarray, setting: Setting, done: Done, update: Update = update) -> None:
-    """Calls ``done`` after the last update of every epoch."""
+def train(x: np.ndarray, setting: Setting, done: Done, wrap: Callable[[Any], Any] = lambda function: function) -> None:
+    """Calls ``done`` after the last update of every epoch; ``wrap`` may compile the update."""
     torch.manual_seed(setting.seed)
     data = torch.from_numpy(x)
-    weights = 0.01 * torch.randn(setting.n_visible, setting.n_hidden)
-    visible_bias, hidden_bias = torch.zeros(setting.n_visible), torch.zeros(setting.n_hidden)
-    parameters = (weights, visible_bias, hidden_bias)
-    velocities = tuple(torch.zeros_like(parameter) for parameter in parameters)
+    update = updates(setting, wrap)
     every = torch.get_num_threads()
     trial: dict[int, float] = {}
     for threads in (every, 1):  # a compiled update compiles for each
         torch.set_num_threads(threads)
-        update(data[: setting.batch_size], parameters, velocities, setting.learning_rate, setting.momentum)
+        update(data[: setting.batch_size])
     for number in range(setting.epochs):
         if number < setting.warmup:
             torch.set_num_threads(every if number % 2 == 0 else 1)
         began = time.perf_counter()
         for rows in torch.randperm(len(data)).split(setting.batch_size):
-            update(data[rows], parameters, velocities, setting.learning_rate, setting.momentum)
+            update(data[rows])
         if number < setting.warmup:
             trial[torch.get_num_threads()] = time.perf_counter() - began
         if number == setting.warmup - 1:

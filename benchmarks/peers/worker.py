@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.peers import CONTENDERS, Setting, synthetic
+from benchmarks.peers import CONTENDERS, NO_SUCH, Setting, synthetic
 from benchmarks.peers.machine import busy_seconds
 
 
@@ -51,6 +51,9 @@ def main(name: str, setting: Setting) -> None:
         if (error.name or "").split(".")[0] in ("benchmarks", "pretrain"):
             raise
         return say(absent=str(error))
+
+    if setting.task not in contender.TASKS:
+        return say(absent=f"{NO_SUCH} {setting.task}")
 
     epoch, idle_cpu, started = 0, 0.0, Clock()
 
