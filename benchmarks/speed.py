@@ -182,19 +182,19 @@ def markdown(found: Sequence[Measured], where: Mapping[str, Any]) -> str:
     text = [
         "# Speed",
         "",
-        f"Seconds an epoch, float32, on {where['cores']} cores ({where['processor']}). Each contender runs in a process "
-        "of its own, in turn, a number of rounds after warming up. A ratio is the contender's seconds divided by ours in "
-        "the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. Synthetic inputs in "
-        "[0, 1] with MNIST's sparsity.",
+        f"Seconds an epoch, float32, on {where['cores']} cores ({where['processor']}). Each contender runs in a "
+        "process of its own, in turn, a number of rounds after warming up. A ratio is the contender's seconds divided "
+        "by ours in the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. Synthetic "
+        "inputs in [0, 1] with MNIST's sparsity.",
         "",
     ]
     for setting, results in found:
         header, *lines = rows_of(results, setting)
         rounds = setting.epochs - setting.warmup
         text += [
-            f"## {TASKS[setting.task][0].upper()}{TASKS[setting.task][1:]}: {size_of(setting)}, batch {setting.batch_size}",
+            f"## {setting.task}: {size_of(setting)}, batch {setting.batch_size}",
             "",
-            f"{setting.rows:,} rows, {rounds} rounds.",
+            f"An epoch is of {TASKS[setting.task]}; {setting.rows:,} rows, {rounds} rounds.",
             "",
             *["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)],
             "",

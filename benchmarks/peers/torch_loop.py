@@ -2,8 +2,8 @@
 
 They are written as one who knows torch would write them: no autograd where the gradient is known, ``addmm`` for
 products with a bias, updates in place; fine-tuning is a module, autograd and an optimizer. Torch's threads wait for
-each other after every operation, so where other processes hold a core one thread can be faster than all: the untimed epochs try
-both, and the faster is kept.
+each other after every operation, so where other processes hold a core one thread can be faster than all: the untimed
+epochs try both, and the faster is kept.
 """
 
 from __future__ import annotations
