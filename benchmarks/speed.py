@@ -184,8 +184,8 @@ def markdown(found: Sequence[Measured], where: Mapping[str, Any]) -> str:
         "",
         f"Seconds an epoch, float32, on {where['cores']} cores ({where['processor']}). Each contender runs in a "
         "process of its own, in turn, a number of rounds after warming up. A ratio is the contender's seconds divided "
-        "by ours in the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. Synthetic "
-        "inputs in [0, 1] with MNIST's sparsity.",
+        "by ours in the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. "
+        "Synthetic inputs in [0, 1] with MNIST's sparsity.",
         "",
     ]
     for setting, results in found:
