@@ -1,6 +1,7 @@
 """What is kept of a stack, and the claims that are tested on many networks."""
 
 import itertools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 import pretrain as pt
-from benchmarks import claims
+from benchmarks import claims, figures
 from benchmarks.experiment import Published, Row
 from benchmarks.summary import Summary
 from pretrain.data import digits, subset
@@ -130,6 +131,17 @@ def summaries(means: dict[str, dict[int, float]]) -> list[Summary]:
         for series, by_depth in means.items()
         for depth, mean in by_depth.items()
     ]
+
+
+def test_distributions_are_drawn(tmp_path: Path) -> None:
+    found = claims.errors(summaries({"none": {1: 2.0, 2: 90.0}, "a": {1: 2.0, 2: 2.0}}))
+    for draw in (figures.histograms, figures.boxes):
+        path = tmp_path / f"{draw.__name__}.svg"
+        draw(path, "many", found, "layers", "test error, percent")  # type: ignore[arg-type]
+        text = path.read_text()
+        assert text.count("<path") > 20
+        draw(tmp_path / "again.svg", "many", found, "layers", "test error, percent")  # type: ignore[arg-type]
+        assert (tmp_path / "again.svg").read_text() == text
 
 
 def test_findings_say_what_the_intervals_say() -> None:

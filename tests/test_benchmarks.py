@@ -241,6 +241,7 @@ def test_every_stack_fits_mnist(plan: Plan) -> None:
 SOME = {
     "family": "kernel-pca,embedding,slow-features,deep-today",
     "labels": "srbm-50,srbm-1197",
+    "histogram": "sdae-2,sdae-1,sdae-marginals",
     "likelihood": "rbm-cd1-20,dbn-up-down",
     "autoencoder": "deep-autoencoder-2d,pca-2d",
 }
@@ -280,6 +281,17 @@ def test_more_labels_help_and_share_a_stack(some: Path) -> None:
     folder = some / "labels" / "smoke"
     assert (folder / "levels.svg").stat().st_size > 0
     assert "| SRBM " in (folder / "table.md").read_text()
+
+
+def test_depths_and_what_is_kept_share_a_stack(some: Path) -> None:
+    lines = stored(some, "histogram")
+    assert [line["n_hidden"] for line in lines.values()] == [[24, 24], [24], [24, 24, 24]]
+    assert [any(stage.startswith("layer") for stage in line["seconds"]) for line in lines.values()] == [
+        True,
+        False,
+        False,
+    ]
+    assert all(line["test_error"] < 30.0 for row, line in lines.items() if row != "sdae-marginals")
 
 
 def test_log_probabilities_are_those_of_the_exact_partition_function(some: Path) -> None:
