@@ -208,7 +208,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
             assert plan.pretraining or plan.fine_tuning or plan.baseline
             if experiment.task.measure == "error" and plan.baseline is None:
                 assert plan.fine_tuning.patience is not None
-                n_classes = 5 if experiment.scales[scale].data in ("norb", "subset") else 10
+                n_classes = 5 if experiment.scales[scale].data in ("norb", "subset", "subset-random") else 10
                 assert plan.fine_tuning.learner.n_classes == n_classes
             for path in plan.grid:
                 assert replaced(plan, path, 0.123) != plan
