@@ -20,12 +20,23 @@ from benchmarks.papers import (
     larochelle2009,
     salakhutdinov2008,
     salakhutdinov2009,
+    tricks,
 )
 from benchmarks.peers import TASKS
 from benchmarks.render import render
 from pretrain.data import DataUnavailable
 
-DECLARATIONS = (larochelle2009, family, labels, salakhutdinov2008, hinton2006, salakhutdinov2009, dbm_mnist, erhan2009)
+DECLARATIONS = (
+    larochelle2009,
+    family,
+    labels,
+    salakhutdinov2008,
+    hinton2006,
+    salakhutdinov2009,
+    dbm_mnist,
+    erhan2009,
+    tricks,
+)
 EXPERIMENTS: dict[str, Experiment] = {paper.EXPERIMENT.name: paper.EXPERIMENT for paper in DECLARATIONS}
 TABLES = Path("paper_tables")
 

@@ -120,6 +120,7 @@ class Plan:
         fine_tuning: the last stage; None where the pretrained stack is the model.
         pairs: gives the rows partners, for learners that need them.
         augment: changes the rows of every minibatch while the stack is pretrained.
+        augment_tuning: likewise while the network is fine-tuned.
         keep: what of the stack goes on to the network; None: all of it. Rows that keep more or less of one stack share
             it, for a stage does not depend on those above.
         joint: trains the stack as one deep Boltzmann machine in between.
@@ -139,6 +140,7 @@ class Plan:
     fine_tuning: Stage | None = None
     pairs: Pairs | None = struct.field(pytree_node=False, default=None)
     augment: Augment | None = struct.field(pytree_node=False, default=None)
+    augment_tuning: Augment | None = struct.field(pytree_node=False, default=None)
     keep: Keep | None = struct.field(pytree_node=False, default=None)
     joint: Joint | None = None
     output: Stage | None = None

@@ -7,13 +7,14 @@ from pretrain.fit import Progress, run
 from pretrain.generative import DBM, DBN, UpDown, annealed_importance_sampling, log_partition
 from pretrain.layers import Dense, KernelMap, MeanField, Rescaling
 from pretrain.learners.autoencoder import Autoencoder
-from pretrain.learners.classifier import Classifier, SupervisedGreedy
+from pretrain.learners.classifier import Classifier, SquaredErrorClassifier, SupervisedGreedy
 from pretrain.learners.deep_autoencoder import DeepAutoencoder
 from pretrain.learners.embedding import Embedding
 from pretrain.learners.kernel_pca import KernelPCA
 from pretrain.learners.logistic_autoregression import LogisticAutoregression
 from pretrain.learners.partially_supervised import PartiallySupervised
 from pretrain.learners.pca import PCA
+from pretrain.learners.perceptron import Perceptron
 from pretrain.learners.rbm import RBM, BernoulliRBM, GaussianRBM, SparsityTarget
 from pretrain.learners.sesm import SESM
 from pretrain.learners.slow_features import SlowFeatures
@@ -71,6 +72,7 @@ __all__ = [
     "NoPenalty",
     "ParallelTempering",
     "PartiallySupervised",
+    "Perceptron",
     "Pretrained",
     "Progress",
     "RectifiedUnits",
@@ -81,6 +83,7 @@ __all__ = [
     "SoftmaxUnits",
     "Solver",
     "SparsityTarget",
+    "SquaredErrorClassifier",
     "Stage",
     "Standardise",
     "SupervisedGreedy",

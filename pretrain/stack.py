@@ -131,6 +131,7 @@ def fine_tune(
     params: Any = None,
     output: Stage | None = None,
     fixed: int = 0,
+    augment: Augment | None = None,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     chunk: int = 1,
@@ -150,6 +151,8 @@ def fine_tune(
         output: if given, the new output layer is first trained alone by this stage, a `Classifier`'s, on the codes of
             the layers, which are made once; its time is counted, its history is not kept.
         fixed: so many of the lowest layers stay as they are too, and are passed through only once.
+        augment: if given, changes the rows of every minibatch (`pretrain.data.Rotations`); not with layers that stay
+            fixed, whose codes are made only once.
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
@@ -174,9 +177,10 @@ def fine_tune(
             below = params.layers[:-1]  # type: ignore[attr-defined]
             top = _output_layer(below, output, train, valid, stage_keys, checkpoints, report, chunk, mesh)
             params, before = params.replace(layers=(*below, *top.params.layers)), top.seconds  # type: ignore[attr-defined]
-    progress = _train(
-        "fine-tuning", stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk, mesh
-    )
+    if augment is not None and held:
+        raise ValueError("rows cannot be augmented below layers that stay fixed, whose codes are made only once")
+    run = (stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk, mesh)
+    progress = _train("fine-tuning", *run, augment=augment)
     progress = progress._replace(seconds=progress.seconds + before)
     return _on(held, progress) if held else progress
 

@@ -38,10 +38,12 @@ from pretrain import (
     Momentum,
     ParallelTempering,
     PartiallySupervised,
+    Perceptron,
     RectifiedUnits,
     SaltPepper,
     SlowFeatures,
     SparsityTarget,
+    SquaredErrorClassifier,
     SupervisedGreedy,
     UpDown,
     data,
@@ -107,6 +109,8 @@ CASES = {
     "autoregression-smaller": Case(LogisticAutoregression(UNITS)),
     "supervised-greedy": Case(SupervisedGreedy(CLASSES, (UNITS,)), 0.5),
     "classifier": Case(Classifier(CLASSES, (UNITS,)), 0.5, CLASSES),
+    "squared-error": Case(SquaredErrorClassifier(CLASSES, (UNITS,), output_scale=1.0), 5.0, CLASSES),
+    "perceptron": Case(Perceptron(CLASSES), 0.5, CLASSES),
     "classifier-today": Case(
         Classifier(
             CLASSES,

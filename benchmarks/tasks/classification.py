@@ -93,6 +93,7 @@ class Classification:
             seeds=seeds,
             output=plan.output,
             fixed=fixed,
+            augment=plan.augment_tuning,
             **context.options(len(seeds)),
         )
         return Trained(pretrained, shared, tuned, joint)

@@ -6,6 +6,7 @@ from pretrain.data.frames import moved, sequence, with_frames
 from pretrain.data.mnist import mnist
 from pretrain.data.neighbours import neighbours, with_neighbours
 from pretrain.data.norb import NorbPairs, Pairs, norb, norb_pairs
+from pretrain.data.rotations import Rotations
 from pretrain.data.shifts import Shifts
 from pretrain.data.splits import Splits, binarised, stratified_rows, subset
 from pretrain.data.stereo import contrast_normalised, foveated, shrunk, standardised_pairs, unfoveated, whitened
@@ -15,6 +16,7 @@ __all__ = [
     "DataUnavailable",
     "NorbPairs",
     "Pairs",
+    "Rotations",
     "Shifts",
     "Splits",
     "binarised",

@@ -121,11 +121,15 @@ class Classifier:
                 x = drop(x, jax.random.fold_in(key, index + 1), self.dropout)
         return params.layers[-1](x)
 
+    def measures(self, logits: Array, labels: Array | None) -> Metrics:
+        """``error`` in percent and the ``loss`` that is descended, from logits ``[rows, n_classes]``."""
+        return classification(logits, labels)
+
     def gradient(self, params: Network, state: Any, batch: Batch, key: Array) -> tuple[Network, Any, Metrics]:
         """The gradient of the mean cross-entropy, under dropout; reports ``loss`` in nats and ``error`` in percent."""
 
         def objective(params: Network) -> tuple[Array, Metrics]:
-            measures = classification(self._training_logits(params, batch.x, key), batch.y)
+            measures = self.measures(self._training_logits(params, batch.x, key), batch.y)
             return measures["loss"], measures
 
         grads, measures = jax.grad(objective, has_aux=True)(params)
@@ -133,11 +137,26 @@ class Classifier:
 
     def evaluate(self, params: Network, batch: Batch, key: Array) -> Metrics:
         """``error``: misclassified rows in percent, NaN where the loss is; ``loss``: mean cross-entropy in nats."""
-        return classification(params(batch.x), batch.y)
+        return self.measures(params(batch.x), batch.y)
 
     def layer(self, params: Network) -> Network:
         """The whole network."""
         return params
+
+
+@struct.dataclass
+class SquaredErrorClassifier(Classifier):
+    """A classifier that descends the squared error of its softmax outputs, ``|softmax(logits) - onehot(y)|^2/classes``.
+
+    For comparison: where an output is wrong and saturated this loss is flat, and the cross-entropy is steep (Glorot &
+    Bengio, AISTATS 2010).
+    """
+
+    def measures(self, logits: Array, labels: Array | None) -> Metrics:
+        """``error`` in percent and ``loss``, the mean squared error of an output."""
+        targets = jax.nn.one_hot(labels, self.n_classes)
+        loss = jnp.square(jax.nn.softmax(logits) - targets).mean()
+        return classification(logits, labels) | {"loss": loss}
 
 
 @struct.dataclass
