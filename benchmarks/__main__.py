@@ -225,7 +225,11 @@ def _stable(words: list[str]) -> list[str]:
 
 def main(words: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    words = sys.argv[1:] if words is None else words
+    return hosts.end(command(sys.argv[1:] if words is None else words))
+
+
+def command(words: list[str]) -> int:
+    """One command; what a user did wrong is said in words and has status 2."""
     if not words or words[0] in ("-h", "--help"):
         print(f"{__doc__}\nEach command explains itself: python -m benchmarks mnist --help")
         return 0 if words else 2

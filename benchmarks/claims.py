@@ -21,8 +21,11 @@ from scipy import stats
 
 from benchmarks.summary import CONFIDENCE, Summary
 
-CHANCE = 50.0
-"""Percent; a network with a larger test error is called stuck: it never left the plateau of chance."""
+STUCK = 80.0
+"""Percent; a network with a larger test error is called stuck: it has hardly left chance, which is 90."""
+
+FEW = 5
+"""Seeds of each kind below which nothing is claimed: a bootstrap of fewer says little."""
 
 RESAMPLES = 10_000
 
@@ -57,13 +60,13 @@ def compare(depth: int, without: np.ndarray, pretrained: np.ndarray, random: np.
     interval = welch.confidence_interval(CONFIDENCE)
     gap = float(without.mean() - pretrained.mean())
     pooled = np.sqrt(((n - 1) * without.var(ddof=1) + (m - 1) * pretrained.var(ddof=1)) / (n + m - 2))
-    spreads = _resampled(pretrained, random).std(1, ddof=1) / _resampled(without, random).std(1, ddof=1)
+    spreads = _ratio(_spread(_resampled(pretrained, random)), _spread(_resampled(without, random)))
     return Comparison(
         depth,
         (gap, float(interval.low), float(interval.high)),
         float(gap / pooled * (1 - 3 / (4 * (n + m) - 9))),
         float(stats.mannwhitneyu(without, pretrained).pvalue),
-        (float(pretrained.std(ddof=1) / without.std(ddof=1)), *_interval(spreads)),
+        (float(_ratio(_spread(pretrained), _spread(without))), *_interval(spreads)),
         float(stats.levene(without, pretrained, center="median").pvalue),
     )
 
@@ -110,7 +113,10 @@ def findings(rows: Sequence[Summary], baseline: str) -> list[str]:
                 f"| {item.depth} | {len(others)}, {len(own)} | {_stuck(others)}, {_stuck(own)} | {_ranged(item.gap)} | "
                 f"{item.effect:.2f} | {_p(item.rank_p)} | {_ranged(item.spread)} | {_p(item.spread_p)} |"
             )
-        text += ["", *verdicts(compared, growth(without, pretrained, random) if len(depths) > 1 else None)]
+        if min(len(kind[depth]) for kind in (without, pretrained) for depth in depths) < FEW:
+            text += ["", f"- Nothing is claimed from fewer than {FEW} seeds."]
+        else:
+            text += ["", *verdicts(compared, growth(without, pretrained, random) if len(depths) > 1 else None)]
     if not text:
         return []
     return [
@@ -118,7 +124,7 @@ def findings(rows: Sequence[Summary], baseline: str) -> list[str]:
         "",
         "Gap: mean test error without pretraining less that with it (positive: pretraining is better), with Welch's "
         "interval; ratio: standard deviation over seeds with pretraining over that without, with a bootstrap interval; "
-        f"stuck: networks with a test error above {CHANCE:.0f}%; pairs are without, with pretraining. Intervals are at "
+        f"stuck: networks with a test error above {STUCK:.0f}%; pairs are without, with pretraining. Intervals are at "
         "95%, p two-sided, neither corrected for how many there are.",
         *text,
     ]
@@ -153,7 +159,7 @@ def _but(what: str, depths: list[int]) -> str:
 
 
 def _stuck(values: np.ndarray) -> int:
-    return int((values > CHANCE).sum())
+    return int((values > STUCK).sum())
 
 
 def _ranged(found: tuple[float, float, float]) -> str:
@@ -170,8 +176,20 @@ def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Percentile interval; of ratios by a spread of 0 the finite ones."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [tail, 100 - tail]) if len(finite) else (np.nan, np.nan)
+    """Percentile interval; ratios may be infinite, and those of two spreads of 0 are left out."""
+    tail = (1 - CONFIDENCE) / 2
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf")  # no means of infinities
     return float(low), float(high)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over the last axis; equal values have none, whatever their mean's rounding leaves."""
+    return np.where(np.ptp(values, axis=-1) == 0.0, 0.0, values.std(axis=-1, ddof=1))
+
+
+def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(over) / np.asarray(under)

@@ -24,7 +24,7 @@ from benchmarks.experiment import UsageError
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Makes this process one of many; before anything is computed.
 
-    Should it fail later, it ends at once: the others would wait minutes for it to say goodbye.
+    Should it fail later, it ends at once (see also `end`): the others would wait minutes for it to say goodbye.
 
     Args:
         coordinator: ``host:port`` of the first process; None where the cluster tells.
@@ -42,12 +42,20 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             "--coordinator HOST:PORT, --processes and --process"
         ) from error
 
-    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sys.__excepthook__(kind, error, trace)
-        sys.stderr.flush()
-        os._exit(1)
+        end(1)
 
-    sys.excepthook = end
+    sys.excepthook = fail
+
+
+def end(status: int) -> int:
+    """Returns the status; but one of many processes that failed ends here, without a word to the others."""
+    if status and jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def first() -> bool:

@@ -19,12 +19,12 @@ def draw(folder: Path, title: str, experiment: Experiment, rows: Sequence[Summar
     noun = experiment.task.noun
     series = {name: [item for item in rows if item.row.series == name] for name in _names(rows)}
     errors = {name: {i.row.level: _tests(i) for i in items if i.finite} for name, items in series.items()}
-    if many := any(len(values) >= MANY for by_level in errors.values() for values in by_level.values()):
+    if any(len(values) >= MANY for by_level in errors.values() for values in by_level.values()):
         figures.histograms(folder / "histograms.svg", title, errors, experiment.level, f"test {noun}, percent")
         figures.boxes(folder / "boxes.svg", title, errors, experiment.level, f"test {noun}, percent")
         drawn["histograms.svg"] = f"Histograms of test {noun}s over seeds"
         drawn["boxes.svg"] = f"Test {noun}s over seeds, by {experiment.level}"
-    if series and not many:
+    if series:
         ours = {n: {i.row.level: i.estimate("test") for i in items if i.finite} for n, items in series.items()}
         published = {n: {i.row.level: i.row.published.test for i in items} for n, items in series.items()}
         figures.levels(folder / "levels.svg", title, ours, published, experiment.level, f"test {noun}, percent")

@@ -18,20 +18,21 @@ from typing import Any
 import jax
 
 from benchmarks import hosts
-from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared, replaced
+from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
-from benchmarks.selection import Choice, combinations, select, with_values
+from benchmarks.selection import Choice, by_json, combinations, select, with_values
 from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context, Trained
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.memory import plan_waves
+from pretrain.memory import device_memory, plan_waves
+from pretrain.population import grouped
 from pretrain.report import Lines, Live
 
-PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
-"""Of the factors of matrix products, and JAX's name for it. Parameters, sums and samples are float32 always. Below
-float32 an accelerator is several times faster; a CPU computes all alike.
+PRECISIONS = {"float32": "float32", "tf32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
+"""Of the factors of matrix products, and JAX's name for it (its own ``bfloat16`` is TF32 on NVIDIA's). Parameters, sums
+and samples are float32 always. Below float32 an accelerator is several times faster; a CPU computes in float32.
 """
 
 
@@ -76,13 +77,13 @@ def run(
         raise UsageError(f"seeds and wave must be at least 1; got {n_seeds} and {wave}")
     results = out / "results.jsonl"
     first = hosts.first()
-    checkpoints = out / "checkpoints"
+    checkpoints = out / "checkpoints" / ("" if precision == "float32" else precision)
     if not first:
         checkpoints = checkpoints / f"process-{jax.process_index()}"
     with (
         only_run(out) if first else contextlib.nullcontext(),
         _reporter(sys.stderr.isatty() if interactive is None else interactive) as report,
-        jax.default_matmul_precision(PRECISIONS[precision]),
+        jax.default_matmul_precision("float32" if jax.default_backend() == "cpu" else PRECISIONS[precision]),
     ):
         if precision != "float32" and jax.default_backend() == "cpu":
             say(f"a CPU computes matrix products of {precision} in float32: results will be those of float32")
@@ -91,7 +92,7 @@ def run(
         for row in rows:
             plan, choice = row.plans[scale], None
             if grid and plan.grid:
-                choice = _chosen(experiment, row, scale, data, out, checkpoints, context, wave, memory, say)
+                choice = _chosen(experiment, row, scale, data, out, checkpoints, context, wave, memory, precision, say)
             plan = with_values(plan, {} if choice is None else choice.values)
             name = declaration_hash(experiment, row, scale, plan, precision)
             here = [
@@ -103,11 +104,11 @@ def run(
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
             if not todo:
                 continue
-            share = -(-len(todo) // jax.process_count())
-            step = min(hosts.gathered([_wave(row.name, plan, data, share, context, wave, memory, say)]))
-            for at in range(0, share, step):
+            share = -(-n_seeds // jax.process_count())
+            most = min(hosts.gathered([_wave(row.name, plan, data, share, context, wave, memory, say)]))
+            for wanted in waves(hosts.own(list(range(n_seeds))), share, most, context.devices):
                 lines = []
-                if seeds := hosts.own(todo)[at : at + step]:
+                if seeds := [seed for seed in wanted if seed not in done]:
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
                     trained = experiment.task.train(plan, data, seeds, context._replace(checkpoints=own))
@@ -126,6 +127,20 @@ def run(
     return results
 
 
+def waves(seeds: list[int], share: int, most: int, devices: int) -> list[list[int]]:
+    """Seeds cut into populations: the same ones whatever is finished already, so that checkpoints are found again; as
+    many on every process, the last of them empty where it has fewer seeds; multiples of the number of devices, then
+    what is left over, which is fewer than there are devices.
+    """
+    cut, at = [], 0
+    while at < share:
+        size = min(most, share - at)
+        size -= size % devices if size > devices else 0
+        cut.append(seeds[at : at + size])
+        at += size
+    return cut
+
+
 def _wave(
     name: str,
     plan: Plan,
@@ -142,9 +157,15 @@ def _wave(
     if memory is None and jax.default_backend() == "cpu":
         return 1
     train, valid = context.stacks.paired(plan.pairs, data)
-    devices = max(len(jax.local_devices()) // context.batch_devices, 1)
+    more = plan.joint is not None or plan.labels is not None  # a machine, or rows of one's own: not analysed
     planned = plan_waves(
-        members, plan.pretraining, train, tuned=plan.fine_tuning, valid=valid, devices=devices, limit=memory
+        members,
+        plan.pretraining,
+        train,
+        tuned=plan.fine_tuning,
+        valid=valid,
+        devices=context.devices,
+        limit=(device_memory() if memory is None else memory) // (2 if more else 1),
     )
     say(f"{name}: {planned}")
     return planned.wave
@@ -160,23 +181,29 @@ def _chosen(
     context: Context,
     wave: int | None,
     memory: int | None,
+    precision: str,
     say: Callable[[str], None],
 ) -> Choice:
     """The choice of an earlier search of the same declaration, from ``selection.jsonl``, or a new one."""
-    plan = searched = row.plans[scale]
-    for leaf in plan.grid:  # what is searched for is no part of what names the search
-        searched = replaced(searched, leaf, None)
-    name, path = declaration_hash(experiment, row, scale, searched), out / "selection.jsonl"
-    for line in done_here(path):
-        if line["row"] == row.name and line["declaration"] == name:
-            return Choice(line["values"], line["valid"], line["tried"])
-    tries = combinations(plan)
+    plan, path = row.plans[scale], out / "selection.jsonl"
+    name, tries = declaration_hash(experiment, row, scale, plan, precision), combinations(plan)
+    found = [
+        line for line in done_here(path) if (line["row"], line["declaration"]) == (row.name, name)
+    ]  # on the first process, whose choice stands
+    if stored := hosts.gathered(found if hosts.first() else []):
+        return Choice(by_json(tries, stored[0]["values"]), stored[0]["valid"], stored[0]["tried"])
     context.report.label = f"{row.name} grid of {len(tries)}"  # type: ignore[union-attr]
-    step = _wave(f"{row.name} grid", with_values(plan, tries[0]), data, len(tries), context, wave, memory, say)
+    most = min(
+        _wave(f"{row.name} grid", group.recipe, data, len(group.indices), context, wave, memory, say)
+        for group in grouped([with_values(plan, values) for values in tries])
+    )
     folder = checkpoints / f"{row.name}-{name}-grid"
-    choice = select(experiment.task, plan, data, folder, context, step)
+    choice = select(experiment.task, plan, data, folder, context, most)
+    line = {"row": row.name, "declaration": name} | declared(dataclasses.asdict(choice))
+    (line, *_) = hosts.gathered([line])
+    choice = Choice(by_json(tries, line["values"]), line["valid"], line["tried"])
     if hosts.first():
-        store(path, [{"row": row.name, "declaration": name} | dataclasses.asdict(choice)])
+        store(path, [line])
     Checkpoints(folder).clear()
     say(f"{row.name}: chose {choice.values} at {choice.valid:.2f} on validation among {len(choice.tried)}")
     return choice
@@ -210,7 +237,7 @@ def _lines(
         "versions": versions(),
         "commit": commit(),
         "declaration": name,
-        "selection": None if choice is None else {"values": choice.values, "valid": choice.valid},
+        "selection": None if choice is None else {"values": declared(choice.values), "valid": choice.valid},
         "command": command,
     }
     start = {"experiment": experiment.name, "row": row.name, "scale": scale}

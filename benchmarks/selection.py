@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from benchmarks.experiment import Plan, Range, UsageError, replaced
+from benchmarks.experiment import Plan, Range, UsageError, declared, replaced
 from benchmarks.tasks import Context, Task
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
@@ -98,6 +99,18 @@ def select(task: Task, plan: Plan, data: Splits, folder: Path, context: Context,
     return Choice(going[order[0]], float(scores[order[0]]), tried)
 
 
+def by_json(tries: Sequence[dict[str, Any]], stored: dict[str, Any]) -> dict[str, Any]:
+    """The combination that was stored as this JSON, its values as they were declared (a tuple is a list there).
+
+    Raises:
+        UsageError: if it is none of them.
+    """
+    for values in tries:
+        if json.loads(json.dumps(declared(values))) == stored:
+            return values
+    raise UsageError(f"the stored choice {stored} is not in the declared grid: remove its line of selection.jsonl")
+
+
 def with_values(plan: Plan, values: dict[str, Any]) -> Plan:
     """The plan with these values in the place of its grid."""
     for path, value in values.items():
@@ -109,13 +122,14 @@ def shortened(plan: Plan, share: float) -> Plan:
     """The plan with a share of every stage's epochs, at least one, over which its rates fall as over all of them."""
 
     def short(stage: Stage | None) -> Stage | None:
-        if stage is None or stage.optimizer is None:
+        if stage is None or stage.optimizer is None or not stage.epochs:
             return stage
         epochs = max(round(share * stage.epochs), 1)
+        part = epochs / stage.epochs
         schedule = getattr(stage.optimizer, "schedule", None)
         optimizer = stage.optimizer
         if isinstance(schedule, Linear):
-            schedule = Linear(share * schedule.end, share * schedule.start)
+            schedule = Linear(part * schedule.end, part * schedule.start)
             optimizer = optimizer.replace(schedule=schedule)  # type: ignore[attr-defined]
         return stage.replace(epochs=epochs, optimizer=optimizer)  # type: ignore[attr-defined]
 

@@ -9,6 +9,7 @@ fetches what was measured, reports, checkpoints and goes on. Members are vmapped
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -70,8 +71,8 @@ class Progress(NamedTuple):
         epoch: epochs done.
         fits: `Fit` with a leading member axis.
         best: `Best` with a leading member axis, or None where there is no early stopping.
-        history: measure name to ``[epoch, members]``; NaN for the members of one device of many, once all of them have
-            stopped.
+        history: measure name to ``[epoch, members]``. Of one device of many whose members have all stopped, what was
+            measured last stands.
         seconds: time spent so far, compilation included.
     """
 
@@ -271,7 +272,7 @@ def _epochs(
 
     def skip(carry: Any) -> Any:
         seen = jax.eval_shape(lambda c: advance(c)[1], carry)
-        return carry, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), seen)
+        return carry, jax.tree.map(lambda s: jnp.full(s.shape, -jnp.inf, s.dtype), seen)
 
     def body(carry: Any, _: None) -> Any:
         _, best, index = carry
@@ -348,12 +349,14 @@ def run(
     monitors = {name: paired(batch) for name, batch in monitors.items()}
 
     began = time.perf_counter()
+    if mesh is not None:
+        population.check_mesh(mesh, members, batch_size)
+        keys = jnp.asarray(population.spread(keys, mesh))  # so that each device begins its own members
     progress = resume or begin(
         learner, optimizer, train, batch_size=batch_size, keys=keys, lower=lower, params=params, patience=patience
     )
     began -= progress.seconds
     if mesh is not None:
-        population.check_mesh(mesh, members, batch_size)
         learner, optimizer, lower, fits, best = population.spread(
             (learner, optimizer, lower, progress.fits, progress.best), mesh
         )
@@ -381,10 +384,13 @@ def run(
             mesh=mesh,
         )
         done = int(reached.max())
-        new = {name: np.asarray(values)[: done - progress.epoch] for name, values in seen.items()}
+        new = {name: np.array(values)[: done - progress.epoch] for name, values in seen.items()}
         history = {
             name: np.concatenate([progress.history[name], new[name]]) if progress.history else new[name] for name in new
         }
+        for values in history.values() if mesh is not None else ():
+            for before, after in itertools.pairwise(values):  # of a device whose members had all stopped
+                after[np.isneginf(after)] = before[np.isneginf(after)]
         progress = Progress(done, fits, best, history, time.perf_counter() - began)
         if on_chunk is not None:
             on_chunk(progress)

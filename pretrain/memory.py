@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pretrain import fit, population
+from pretrain.learners.classifier import Classifier
 from pretrain.network import Network
 from pretrain.stack import MONITOR_ROWS, classifier
 from pretrain.stage import Stage, codes, trained_layer
@@ -106,6 +108,7 @@ def needed(
     stages: Sequence[Stage], train: Batch, *, tuned: Stage | None = None, valid: Batch | None = None
 ) -> tuple[int, int]:
     """Bytes that a population needs: shared by all members, and for each."""
+    stages, tuned = [_probed(stage) for stage in stages], _probed(tuned)
     parts = {"train": _shapes(train)} | ({} if valid is None else {"valid": _shapes(valid)})
     raw = train = parts["train"]
     monitors = {name: jax.eval_shape(lambda b: fit.paired(b, MONITOR_ROWS), part) for name, part in parts.items()}
@@ -128,11 +131,16 @@ def needed(
         most = max(most, kept + (_own(train) + _bytes(above)) // PROBED)
         train, monitors = above, {name: jax.eval_shape(codes, layer, batch) for name, batch in monitors.items()}
     if tuned is not None:
-        params = _network(layers, tuned) if layers else None
+        params = _network(layers, tuned) if layers and isinstance(tuned.learner, Classifier) else None
         seen = {"valid": parts.get("valid", raw)}
         lowered = fit.lowered(tuned, raw, members=PROBED, monitors=seen, params=params)
         most = max(most, kept + _each(lowered, shared))
     return shared, most
+
+
+def _probed(recipe: Any) -> Any:
+    """A recipe whose numbers, where each member has its own, are those of as many members as are analysed."""
+    return jax.tree.map(lambda leaf: np.resize(leaf, PROBED) if np.ndim(leaf) else leaf, recipe)
 
 
 def _network(layers: list[Any], tuned: Stage) -> Network:

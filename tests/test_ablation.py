@@ -111,6 +111,20 @@ def test_intervals_of_the_ratio_of_spreads_hold_it_as_often_as_they_say() -> Non
     assert 0.87 < np.mean(held) < 0.99  # 95%, less what a percentile bootstrap of 40 gives away
 
 
+def test_the_ratio_of_spreads_knows_equal_and_stuck_errors() -> None:
+    """All networks without pretraining but one at one error: a third of the resamples have no spread at all, and the
+    interval has no upper end, whatever that error's rounding is.
+    """
+    pretrained = np.random.default_rng(0).normal(2, 0.1, 12)
+    for stuck in (90.2, 88.65):
+        without = np.array([stuck] * 11 + [60.0])
+        ratio = claims.compare(5, without, pretrained, np.random.default_rng(0)).spread
+        assert 0 < ratio[1] < ratio[0] < 1
+        assert ratio[2] == np.inf
+    alike = claims.compare(5, np.full(12, 90.2), pretrained, np.random.default_rng(0)).spread
+    assert alike[0] == np.inf
+
+
 def test_growth_is_the_slope_of_the_gaps() -> None:
     random = np.random.default_rng(2)
     noise = {depth: random.normal(0, 0.1, 50) for depth in (1, 2, 3, 5)}
@@ -154,3 +168,5 @@ def test_findings_say_what_the_intervals_say() -> None:
     assert "| 20, 20 | 20, 0 |" in text  # stuck networks, at depth 3
     assert "- Gap growing with depth: yes; by 44." in text
     assert claims.findings(summaries({"a": {1: 2.0}}), "none") == []
+    few = [Summary(item.row, item.results[:3]) for item in summaries({"none": {1: 2.0, 2: 3.0}, "a": {1: 2.0, 2: 2.0}})]
+    assert "- Nothing is claimed from fewer than 5 seeds." in claims.findings(few, "none")

@@ -18,7 +18,7 @@ from benchmarks.peers import Done, Setting
 from benchmarks.peers.compilations import Compilations
 
 ALGORITHM = "the five matrix products of an update on gathered minibatches in one lax.scan, and nothing else; a floor"
-TASKS = ("cd", "pcd", "denoising")
+TASKS = ("cd", "denoising")
 PACKAGES = ("jax", "jaxlib")
 
 STEP = 1e-6

@@ -29,6 +29,11 @@ class Context(NamedTuple):
     report: Report | None = None
     batch_devices: int = 1
 
+    @property
+    def devices(self) -> int:
+        """Over how many devices members are divided."""
+        return max(len(jax.local_devices()) // self.batch_devices, 1)
+
     def mesh(self, members: int) -> Mesh | None:
         """The devices a population is trained on; None: there is one."""
         return population.mesh(members, self.batch_devices) if len(jax.local_devices()) > 1 else None

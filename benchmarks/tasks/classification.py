@@ -83,7 +83,7 @@ class Classification:
             assert pretrained is not None
             joint, layers = _joint(plan, pretrained, data, seeds, context)
             fixed = plan.joint.front if plan.joint.hold_front else 0
-        each = plan.labels is not None and len(seeds) > 1
+        each = plan.labels not in (None, len(data.train.x)) and len(seeds) > 1
         train = Batch(jnp.stack([b.x for b in own]), jnp.stack([b.y for b in own])) if each else own[0]  # type: ignore
         tuned = fine_tune(
             layers,
