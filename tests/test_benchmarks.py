@@ -240,7 +240,7 @@ def test_every_stack_fits_mnist(plan: Plan) -> None:
 
 
 SOME = {
-    "family": "kernel-pca,embedding,slow-features,deep-today",
+    "family": "kernel-pca,embedding,slow-features",
     "labels": "srbm-50,srbm-1197",
     "histogram": "sdae-2,sdae-1,sdae-marginals",
     "likelihood": "rbm-cd1-20,dbn-up-down",
