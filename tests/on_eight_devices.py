@@ -61,7 +61,6 @@ assert "all-reduce" in compiled(both)
 
 check("classifier", LEARNERS["classifier"], members, 1e-6)
 check("rbm", LEARNERS["rbm"], both, 1e-4)
-check("denoising", LEARNERS["denoising"], both, 1e-4)
 
 with pytest.raises(ValueError, match=r"25 rows of a minibatch cannot be divided evenly over 2 devices \('batch'\)"):
     pt.run(LEARNERS["rbm"], pt.Sgd(0.1), TRAIN, epochs=1, batch_size=25, seeds=range(8), mesh=both)
