@@ -43,7 +43,6 @@ from pretrain import (
     SaltPepper,
     SlowFeatures,
     SparsityTarget,
-    SquaredErrorClassifier,
     SupervisedGreedy,
     UpDown,
     data,
@@ -109,7 +108,6 @@ CASES = {
     "autoregression-smaller": Case(LogisticAutoregression(UNITS)),
     "supervised-greedy": Case(SupervisedGreedy(CLASSES, (UNITS,)), 0.5),
     "classifier": Case(Classifier(CLASSES, (UNITS,)), 0.5, CLASSES),
-    "squared-error": Case(SquaredErrorClassifier(CLASSES, (UNITS,), output_scale=1.0), 5.0, CLASSES),
     "perceptron": Case(Perceptron(CLASSES), 0.5, CLASSES),
     "classifier-today": Case(
         Classifier(
