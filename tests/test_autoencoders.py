@@ -123,8 +123,8 @@ def test_gradient_is_that_of_reconstruction_plus_penalty(learner: Any) -> None:
 
 
 def test_loss_stays_the_reconstruction_and_the_penalty_is_of_what_the_encoder_saw() -> None:
-    """Training: the corrupted rows' code; evaluation: the clean rows'. Without a penalty none is reported. Equal but for
-    float32 rounding of sums over hundreds of values, which other programs and threads take in another order.
+    """Training: the corrupted rows' code; evaluation: the clean rows'. Without a penalty none is reported. Equal but
+    for float32 rounding of sums over hundreds of values, which other programs and threads take in another order.
     """
     key, batch = jax.random.key(3), Batch(jnp.asarray(rows(), jnp.float32))
     plain = Autoencoder(HIDDEN, corruption=Masking(0.4))
