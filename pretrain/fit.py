@@ -185,24 +185,23 @@ def epoch(
     return fit, jax.tree.map(jnp.mean, metrics)
 
 
+class _Job(NamedTuple):
+    """What a chunk is given besides the state that it moves on: every leaf of the first three has a member axis."""
+
+    learner: Learner
+    optimizer: Recipe
+    lower: tuple[Layer, ...]
+    augment: Augment | None
+    train: Batch
+    monitors: dict[str, Batch]
+    done: Array
+    epochs: Array
+    patience: Array
+
+
 @functools.partial(jax.jit, static_argnames=("batch_size", "chunk", "probe", "mesh"), donate_argnames=("fits", "best"))
 def _chunk(
-    learner: Learner,
-    optimizer: Recipe,
-    lower: tuple[Layer, ...],
-    augment: Augment | None,
-    fits: Fit,
-    best: Best | None,
-    train: Batch,
-    monitors: dict[str, Batch],
-    done: Array,
-    epochs: Array,
-    patience: Array,
-    *,
-    batch_size: int,
-    chunk: int,
-    probe: bool,
-    mesh: Mesh | None = None,
+    fits: Fit, best: Best | None, job: _Job, *, batch_size: int, chunk: int, probe: bool, mesh: Mesh | None = None
 ) -> tuple[Fit, Best | None, Array, dict[str, Array]]:
     """``chunk`` epochs of the whole population, and how many are then done, ``[devices along the member axis]``.
 
@@ -210,37 +209,27 @@ def _chunk(
     chunks.
     """
     program = functools.partial(_epochs, batch_size=batch_size, chunk=chunk, probe=probe, mesh=mesh)
-    arguments = (learner, optimizer, lower, augment, fits, best, train, monitors, done, epochs, patience)
     if mesh is None:
-        return program(*arguments)
+        return program(fits, best, job)
     shared, own = P(), P(population.MEMBER)
-    seen = {name: population.specs(batch) for name, batch in monitors.items()}
-    parts = (own, own, own, shared, own, own, population.specs(train), seen, shared, shared, shared)
+    seen = {name: population.specs(batch) for name, batch in job.monitors.items()}
+    parts = _Job(own, own, own, shared, population.specs(job.train), seen, shared, shared, shared)  # type: ignore[arg-type]
     results = (own, own, own, P(None, population.MEMBER))
     return jax.shard_map(
-        program, mesh=mesh, in_specs=parts, out_specs=results, axis_names={population.MEMBER}, check_vma=False
-    )(*arguments)
+        program,
+        mesh=mesh,
+        in_specs=(own, own, parts),
+        out_specs=results,
+        axis_names={population.MEMBER},
+        check_vma=False,
+    )(fits, best, job)
 
 
 def _epochs(
-    learner: Learner,
-    optimizer: Recipe,
-    lower: tuple[Layer, ...],
-    augment: Augment | None,
-    fits: Fit,
-    best: Best | None,
-    train: Batch,
-    monitors: dict[str, Batch],
-    done: Array,
-    epochs: Array,
-    patience: Array,
-    *,
-    batch_size: int,
-    chunk: int,
-    probe: bool,
-    mesh: Mesh | None,
+    fits: Fit, best: Best | None, job: _Job, *, batch_size: int, chunk: int, probe: bool, mesh: Mesh | None
 ) -> tuple[Fit, Best | None, Array, dict[str, Array]]:
     """What `_chunk` does, for the members of one device."""
+    learner, optimizer, lower, augment, train, monitors, done, epochs, patience = job
 
     def one(learner: Learner, optimizer: Recipe, lower: Any, fit: Fit, train: Batch, monitors: dict[str, Batch]):
         options: dict[str, Any] = {"batch_size": batch_size, "lower": lower, "augment": augment, "mesh": mesh}
@@ -366,18 +355,11 @@ def run(
     while progress.epoch < epochs and (
         progress.best is None or bool(early_stopping.running(progress.best, limit).any())
     ):
+        count = jnp.asarray(progress.epoch, jnp.int32), jnp.asarray(epochs, jnp.int32)
         fits, best, reached, seen = _chunk(
-            learner,
-            optimizer,
-            lower,
-            augment,
             progress.fits,
             progress.best,
-            train,
-            monitors,
-            jnp.asarray(progress.epoch, jnp.int32),
-            jnp.asarray(epochs, jnp.int32),
-            limit,
+            _Job(learner, optimizer, lower, augment, train, monitors, *count, limit),
             batch_size=batch_size,
             chunk=chunk,
             probe=probe,
@@ -456,8 +438,8 @@ def lowered(
 
     fits, best = jax.eval_shape(before, train, params)
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    program = (learner, optimizer, (), None, fits, best, train, monitors, count, count, count)
-    return _chunk.lower(*program, batch_size=stage.batch_size, chunk=chunk, probe=True, mesh=mesh)
+    job = _Job(learner, optimizer, (), None, train, monitors, count, count, count)  # type: ignore[arg-type]
+    return _chunk.lower(fits, best, job, batch_size=stage.batch_size, chunk=chunk, probe=True, mesh=mesh)
 
 
 def solve(solver: Solver, train: Batch, keys: Array) -> Progress:
