@@ -19,6 +19,7 @@ import jax
 
 from benchmarks import hosts
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared
+from benchmarks.illustrations import PICTURES
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
 from benchmarks.selection import Choice, by_json, combinations, select, with_values
@@ -226,6 +227,8 @@ def _lines(
     shape = experiment.image_shape[experiment.scales[scale].data]
     began = time.perf_counter()
     measured = experiment.task.results(plan, trained, data, seeds, shape)
+    if row.series:  # whose figures are curves: pictures of it are never drawn
+        measured = [{name: value for name, value in line.items() if name not in PICTURES} for line in measured]
     seconds = trained.seconds | {"measuring": time.perf_counter() - began}
     common = {
         "epochs": [stage.epoch for stage in trained.stages.values()],

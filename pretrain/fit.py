@@ -359,7 +359,7 @@ def run(
         fits, best, reached, seen = _chunk(
             progress.fits,
             progress.best,
-            _Job(learner, optimizer, lower, augment, train, monitors, *count, limit),
+            _Job(learner, optimizer, tuple(lower), augment, train, monitors, *count, limit),
             batch_size=batch_size,
             chunk=chunk,
             probe=probe,
