@@ -292,6 +292,7 @@ def test_depths_and_what_is_kept_share_a_stack(some: Path) -> None:
         False,
         False,
     ]
+    assert ["layers above" in line["seconds"] for line in lines.values()] == [True, False, False]  # three, not kept
     assert all(line["test_error"] < 30.0 for row, line in lines.items() if row != "sdae-marginals")
 
 

@@ -57,6 +57,7 @@ class Trained(NamedTuple):
         shared: whether it was trained for an earlier row, which its time then belongs to.
         tuned: what fine-tuning made of it, if there was any.
         joint: the stack as one deep Boltzmann machine, if it was trained as such in between.
+        beyond: stages of that stack that the row does not keep.
         fitted: of each member the classifier that is no network, in place of fine-tuning, and the seconds of each.
     """
 
@@ -64,6 +65,7 @@ class Trained(NamedTuple):
     shared: bool
     tuned: Progress | None
     joint: Progress | None = None
+    beyond: tuple[Progress, ...] = ()
     fitted: tuple[tuple[Fitted, float], ...] = ()
 
     @property
@@ -78,6 +80,8 @@ class Trained(NamedTuple):
     def seconds(self) -> dict[str, float]:
         """Of every stage that was trained for this row, all members together."""
         spent = {n: p.seconds for n, p in self.stages.items() if not (self.shared and n.startswith("layer"))}
+        if self.beyond and not self.shared:
+            spent |= {"layers above": sum(progress.seconds for progress in self.beyond)}
         return spent | ({"fitting": sum(seconds for _, seconds in self.fitted)} if self.fitted else {})
 
 

@@ -21,6 +21,7 @@ from pretrain import keep_lowest, population, shuffle
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.data.splits import stratified_rows
+from pretrain.fit import Progress
 from pretrain.generative import DBM
 from pretrain.layers import Dense, compose
 from pretrain.network import Network
@@ -70,8 +71,10 @@ class Classification:
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains and fine-tunes one population by a plan."""
         pretrained, shared = context.pretrained(plan, data, seeds)
+        beyond: tuple[Progress, ...] = ()
         if plan.keep is not None:
             assert pretrained is not None
+            beyond = pretrained.progress[plan.keep.depth :]
             pretrained = _kept(plan.keep, pretrained, seeds)
         own = [labelled(data.train, plan.labels, seed) for seed in seeds]
         valid = Batch(data.valid.x, data.valid.y)
@@ -96,7 +99,7 @@ class Classification:
             augment=plan.augment_tuning,
             **context.options(len(seeds)),
         )
-        return Trained(pretrained, shared, tuned, joint)
+        return Trained(pretrained, shared, tuned, joint, beyond)
 
     def score(self, plan: Plan, trained: Trained, data: Splits) -> np.ndarray:
         """The validation error of the epoch that is kept."""
