@@ -1,15 +1,16 @@
-"""The command line: ``python -m benchmarks list | mnist | family | labels | ... | speed | render``."""
+"""The command line: ``python -m benchmarks list | mnist | family | labels | ... | speed | render | fit | predict``."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from pathlib import Path
 
 import tyro
 
-from benchmarks import hosts, runner, scaling, speed
+from benchmarks import hosts, own_data, runner, scaling, speed
 from benchmarks.experiment import Experiment, UsageError, known
 from benchmarks.papers import (
     dbm_mnist,
@@ -118,6 +119,53 @@ class Speed:
     """Populations of 1, 2, 4, ... up to so many members are timed too; 0: none."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Train a stack on your own data: pretrain, fine-tune if there are labels, keep the network."""
+
+    data: Path
+    """A .npz file of x and, if there are labels, y; a .npy file; or a folder of images, one sub-folder a class."""
+    stack: str
+    """From the bottom up, like rbm:500,rbm:250. Kinds: rbm, gaussian-rbm, autoencoder, denoising, sparse, contractive,
+    logistic-autoregression, pca, kernel-pca; standardise, without a size, goes below gaussian-rbm."""
+    out: Path
+    """Folder for the network and what is known of it."""
+    labels: Path | None = None
+    """A .npy file of labels, where the data has none."""
+    size: str | None = None
+    """HEIGHTxWIDTH to which images of a folder are scaled."""
+    epochs: int = 20
+    """Of each layer."""
+    tuning_epochs: int = 30
+    """Of fine-tuning."""
+    batch_size: int = 20
+    """Rows an update."""
+    rate: float | None = None
+    """Learning rate of the layers; default: each kind's own."""
+    tuning_rates: str = "0.1,0.3,1"
+    """Learning rates of fine-tuning, trained side by side; the best on validation rows is kept."""
+    valid: float = 1 / 6
+    """Share of the rows for validation."""
+    test: float = 1 / 6
+    """Share of the rows for testing; 0: none."""
+    seed: int = 0
+    """Of the split and the training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Write what a network makes of each row: its class, or, of a network without classes, its codes."""
+
+    net: Path
+    """A folder that `fit` made."""
+    data: Path
+    """As for `fit`; labels that are there are compared."""
+    labels: Path | None = None
+    """A .npy file of labels to compare with."""
+    out: Path | None = None
+    """File for the lines; default: standard output."""
+
+
 def list_experiments() -> int:
     """Prints every experiment."""
     for experiment in EXPERIMENTS.values():
@@ -129,6 +177,7 @@ def list_experiments() -> int:
             print(f"  --scale {name}: {scale.note}; {scale.seeds} seed{'s' if scale.seeds > 1 else ''}")
     print("speed: one epoch of contrastive divergence beside bare matrix products and other libraries")
     print("render: tables and figures again from stored results")
+    print("fit, predict: a stack on your own data")
     return 0
 
 
@@ -212,6 +261,38 @@ def measure_speed(options: Speed) -> int:
     return 0
 
 
+def fit(options: Fit, words: list[str]) -> int:
+    """Trains a stack on the user's data."""
+    try:
+        rates = tuple(float(rate) for rate in options.tuning_rates.split(","))
+    except ValueError as error:
+        raise UsageError(f"--tuning-rates are numbers with commas between: {error}") from error
+    training = own_data.Training(
+        options.stack,
+        options.epochs,
+        options.tuning_epochs,
+        options.batch_size,
+        options.rate,
+        rates,
+        options.seed,
+    )
+    found = own_data.read(options.data, options.labels, options.size)
+    command = shlex.join(["python", "-m", "benchmarks", *words])
+    own_data.fit(found, training, (options.valid, options.test), options.out, command, say)
+    return 0
+
+
+def predict(options: Predict) -> int:
+    """Classifies or encodes the user's rows."""
+    lines = own_data.predict(options.net, options.data, options.labels, say)
+    if options.out is None:
+        print("\n".join(lines))
+    else:
+        options.out.write_text("\n".join([*lines, ""]))
+        say(f"wrote {options.out}")
+    return 0
+
+
 def _stable(words: list[str]) -> list[str]:
     """The command's words without the folders of one machine."""
     kept, skip = [], False
@@ -234,12 +315,16 @@ def command(words: list[str]) -> int:
         print(f"{__doc__}\nEach command explains itself: python -m benchmarks mnist --help")
         return 0 if words else 2
     try:
-        name = known(words[0], ["list", *EXPERIMENTS, "speed", "render"], "command")
+        name = known(words[0], ["list", *EXPERIMENTS, "speed", "render", "fit", "predict"], "command")
         prog = f"python -m benchmarks {name}"
         if name in EXPERIMENTS:
             return run(EXPERIMENTS[name], tyro.cli(Run, prog=prog, args=words[1:]), words)
         if name == "render":
             return render_all(tyro.cli(Render, prog=prog, args=words[1:]))
+        if name == "fit":
+            return fit(tyro.cli(Fit, prog=prog, args=words[1:]), words)
+        if name == "predict":
+            return predict(tyro.cli(Predict, prog=prog, args=words[1:]))
         if name == "speed":
             return measure_speed(tyro.cli(Speed, prog=prog, args=words[1:]))
         tyro.cli(List, prog=prog, args=words[1:])
@@ -250,6 +335,9 @@ def command(words: list[str]) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    except BrokenPipeError:  # whoever read standard output has enough: nothing more can be written there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

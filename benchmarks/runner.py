@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.memory import device_memory, plan_waves
 from pretrain.population import grouped
-from pretrain.report import Lines, Live
+from pretrain.report import reporting
 
 PRECISIONS = {"float32": "float32", "tf32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
 """Of the factors of matrix products, and JAX's name for it (its own ``bfloat16`` is TF32 on NVIDIA's). Parameters, sums
@@ -83,7 +82,7 @@ def run(
         checkpoints = checkpoints / f"process-{jax.process_index()}"
     with (
         only_run(out) if first else contextlib.nullcontext(),
-        _reporter(sys.stderr.isatty() if interactive is None else interactive) as report,
+        reporting(interactive) as report,
         jax.default_matmul_precision("float32" if jax.default_backend() == "cpu" else PRECISIONS[precision]),
     ):
         if precision != "float32" and jax.default_backend() == "cpu":
@@ -256,12 +255,3 @@ def _outcome(experiment: Experiment, line: dict[str, Any]) -> str:
     values = {part: line.get(f"{part}_{experiment.task.measure}") for part in ("train", "valid", "test")}
     shown = ", ".join(f"{part} {value:.2f}" for part, value in values.items() if value is not None)
     return f"{experiment.task.noun}: {shown or 'undetermined'}, in {sum(line['seconds'].values()):.0f} s"
-
-
-@contextlib.contextmanager
-def _reporter(interactive: bool) -> Iterator[Any]:
-    if not interactive:
-        yield Lines()
-        return
-    with Live() as live:
-        yield live

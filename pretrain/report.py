@@ -7,6 +7,7 @@ energies (Hinton, *A practical guide to training restricted Boltzmann machines*,
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
@@ -317,3 +318,13 @@ class Live:
             self._stage = description
             self._bar.reset(self._task, total=record.epochs, description=description)
         self._bar.update(self._task, completed=record.epoch, measures=measures(record.history))
+
+
+@contextlib.contextmanager
+def reporting(interactive: bool | None = None) -> Iterator[Lines | Live]:
+    """A report for a whole run: `Live` on a terminal, else `Lines`; None asks standard error what it is."""
+    if not (sys.stderr.isatty() if interactive is None else interactive):
+        yield Lines()
+        return
+    with Live() as live:
+        yield live

@@ -2,6 +2,7 @@
 
 from pretrain.data.digits import digits
 from pretrain.data.errors import BadFile, DataUnavailable
+from pretrain.data.examples import Examples, examples
 from pretrain.data.frames import moved, sequence, with_frames
 from pretrain.data.mnist import mnist
 from pretrain.data.neighbours import neighbours, with_neighbours
@@ -14,6 +15,7 @@ from pretrain.data.stereo import contrast_normalised, foveated, shrunk, standard
 __all__ = [
     "BadFile",
     "DataUnavailable",
+    "Examples",
     "NorbPairs",
     "Pairs",
     "Rotations",
@@ -22,6 +24,7 @@ __all__ = [
     "binarised",
     "contrast_normalised",
     "digits",
+    "examples",
     "foveated",
     "mnist",
     "moved",

@@ -1,0 +1,259 @@
+"""Your own data: arrays, files and folders of images become batches; `fit` and `predict` on them; what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pretrain as pt
+from benchmarks.__main__ import command
+from benchmarks.own_data import stages
+from pretrain.data import BadFile, examples
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+X = np.random.RandomState(0).randint(0, 256, (12, 4, 3)).astype(np.uint8)
+WORDS = np.array(["pear", "apple", "fig"] * 4)
+
+
+def test_bytes_become_unit_rows_and_words_numbers() -> None:
+    found = examples(X, WORDS)
+    np.testing.assert_array_equal(found.batch.x, (X.reshape(12, 12) / np.float32(255)).astype(np.float32))
+    assert found.batch.x.dtype == np.float32
+    assert (found.classes, found.shape) == (("apple", "fig", "pear"), (4, 3))
+    np.testing.assert_array_equal(found.batch.y, [2, 0, 1] * 4)
+
+
+def test_other_numbers_stay_as_they_are() -> None:
+    np.testing.assert_array_equal(examples(X.astype(np.int64)).batch.x, X.reshape(12, 12))
+    np.testing.assert_array_equal(examples(X > 100).batch.x, (X > 100).reshape(12, 12))
+    assert examples(X).batch.y is None
+
+
+def test_numbers_as_labels_keep_their_names_and_minus_one_is_none() -> None:
+    found = examples(X, [10, 9, -1] * 4)
+    assert found.classes == ("9", "10")  # in the order of numbers, not of words
+    np.testing.assert_array_equal(found.batch.y, [1, 0, -1] * 4)
+    again = examples(X[:2], [9, 9], classes=found.classes)
+    np.testing.assert_array_equal(again.batch.y, [0, 0])
+
+
+def test_files_hold_what_arrays_do(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", WORDS)
+    np.savez(tmp_path / "both.npz", x=X, y=WORDS)
+    np.savez_compressed(tmp_path / "one.npz", pixels=X)
+    expected = examples(X, WORDS)
+    for found in (examples(tmp_path / "x.npy", tmp_path / "y.npy"), examples(str(tmp_path / "both.npz"))):
+        np.testing.assert_array_equal(found.batch.x, expected.batch.x)
+        np.testing.assert_array_equal(found.batch.y, expected.batch.y)
+        assert found[1:] == expected[1:]
+    np.testing.assert_array_equal(examples(tmp_path / "one.npz").batch.x, expected.batch.x)
+
+
+def drawn(folder: Path, *, mode: str = "L", size: tuple[int, int] = (4, 3)) -> Path:
+    """Twelve images in three sub-folders; pixels are those of `X`."""
+    for row, word in enumerate(WORDS):
+        (folder / word).mkdir(parents=True, exist_ok=True)
+        pixels = Image.fromarray(X[row]).convert(mode).resize(size[::-1])
+        pixels.save(folder / word / f"{row:02d}.png")
+    return folder
+
+
+def test_a_folder_of_images_is_read_by_class(tmp_path: Path) -> None:
+    found = examples(drawn(tmp_path / "grey"))
+    order = [row for word in ("apple", "fig", "pear") for row in np.flatnonzero(word == WORDS)]
+    np.testing.assert_array_equal(found.batch.x * 255, X[order].reshape(12, 12))
+    np.testing.assert_array_equal(found.batch.y, np.repeat([0, 1, 2], 4))
+    assert (found.classes, found.shape) == (("apple", "fig", "pear"), (4, 3))
+    coloured = examples(drawn(tmp_path / "colour", mode="RGB"))  # grey pixels in three channels are as grey as before
+    np.testing.assert_array_equal(coloured.batch.x, found.batch.x)
+    alone = examples(tmp_path / "grey" / "fig")
+    assert alone.batch.y is None
+    np.testing.assert_array_equal(alone.batch.x, found.batch.x[4:8])
+
+
+def test_images_are_scaled_when_asked(tmp_path: Path) -> None:
+    folder = drawn(tmp_path)
+    Image.fromarray(np.full((8, 8), 51, np.uint8)).save(folder / "fig" / "large.png")
+    with pytest.raises(BadFile, match=r"12 pixels \(4 x 3\).* 8 x 8: give a size"):
+        examples(folder)
+    found = examples(folder, size=(6, 5))
+    assert (found.shape, found.batch.x.shape) == ((6, 5), (13, 30))
+    np.testing.assert_allclose(found.batch.x[8], 0.2, rtol=1e-6)  # a flat image stays flat
+
+
+def test_every_class_has_its_share_of_every_part() -> None:
+    many = examples(np.arange(600.0).reshape(300, 2), [0] * 180 + [1] * 120)
+    parts = many.split(valid=0.2, test=0.1, seed=3)
+    assert [len(part.x) for part in parts] == [210, 60, 30]
+    assert [np.bincount(part.y).tolist() for part in parts] == [[126, 84], [36, 24], [18, 12]]
+    rows = np.concatenate([np.asarray(part.x[:, 0]) // 2 for part in parts])
+    assert sorted(rows) == list(range(300))
+    assert len(many.split(test=0.0).test.x) == 0
+    assert examples(np.zeros((30, 2))).split().train.y is None
+
+
+@pytest.mark.parametrize(
+    ("source", "labels", "message"),
+    [
+        (np.zeros(3), None, r"shape \[rows, ...\].*\(3,\)"),
+        (np.zeros((0, 2)), None, "at least one row"),
+        (np.array([["a", "b"]]), None, "must be numbers"),
+        (np.array([[0.0, np.nan]]), None, "1 values that are NaN"),
+        (X, [0, 1], r"shape \(12,\)"),
+        (X, np.arange(12) + 0.5, "whole numbers or words"),
+        (X, [-1] * 12, "which is none"),
+        ("nowhere.npz", None, "no file or folder nowhere.npz"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(source: object, labels: object, message: str) -> None:
+    with pytest.raises((ValueError, BadFile), match=message):
+        examples(source, labels)
+
+
+def test_wrong_files_are_refused_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "three.npz", a=X, b=X, y=WORDS)
+    np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "table.csv").write_text("1,2\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no image")
+    mixed = drawn(tmp_path / "mixed")
+    Image.fromarray(X[0]).save(mixed / "lone.png")
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    Image.fromarray(np.full((2, 2), 40_000, np.uint16)).save(deep / "a.png")
+    for name, message in {
+        "three.npz": "three.npz must hold an array x.*holds a, b, y",
+        "objects.npy": "objects.npy cannot be read",
+        "cut.npz": "cut.npz cannot be read",
+        "table.csv": "table.csv is none of what can be read",
+        "empty": "no images .*empty",
+        "broken": "a.png is no image",
+        "mixed": "lone.png: move these",
+        "deep": "a.png has more than 8 bits",
+    }.items():
+        with pytest.raises(BadFile, match=message):
+            examples(tmp_path / name)
+    np.savez(tmp_path / "both.npz", x=X, y=WORDS)
+    with pytest.raises(ValueError, match="labels of its own"):
+        examples(tmp_path / "both.npz", WORDS)
+    with pytest.raises(ValueError, match="folders of images"):
+        examples(X, size=(2, 2))
+
+
+def test_too_few_rows_cannot_be_divided() -> None:
+    for shares in ((0.6, 0.4), (0.01, 0.1), (0.2, -0.1)):
+        with pytest.raises(ValueError, match="cannot be divided"):
+            examples(np.zeros((10, 2))).split(*shares)
+
+
+def test_a_stack_is_written_from_the_bottom_up() -> None:
+    found = stages("standardise,gaussian-rbm:30,sparse:20,pca:5", 7, 10, None)
+    kinds = [pt.Standardise, pt.RBM, pt.Autoencoder, pt.PCA]
+    assert all(isinstance(stage.learner, kind) for stage, kind in zip(found, kinds, strict=True))
+    assert isinstance(found[2].learner.penalty, pt.KLSparsity)
+    assert [stage.epochs for stage in found] == [0, 7, 7, 0]
+    assert stages("rbm:3", 1, 1, 0.7)[0].optimizer.learning_rate == 0.7
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 8 x 8 digits as bytes, their labels as words, and a network of them."""
+    folder = tmp_path_factory.mktemp("own")
+    data = pt.data.digits()
+    x = np.concatenate([np.asarray(part.x) for part in data]).reshape(-1, 8, 8)
+    words = np.array([f"digit {label}" for part in data for label in np.asarray(part.y)])
+    np.savez(folder / "my.npz", x=np.round(255 * x).astype(np.uint8), y=words)
+    sizes = ["--epochs", "10", "--tuning-epochs", "25", "--tuning-rates", "0.3,1"]
+    words_ = ["fit", "--data", str(folder / "my.npz"), "--stack", "rbm:64,denoising:48", "--out", str(folder / "net")]
+    assert command([*words_, *sizes]) == 0
+    return folder
+
+
+def test_fit_keeps_a_network_that_predict_uses(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    about = json.loads((labelled / "net" / "about.json").read_text())
+    assert about["classes"] == [f"digit {number}" for number in range(10)]
+    assert about["rows"] == {"train": 1197, "valid": 300, "test": 300}
+    assert about["tuning_rate"] in (0.3, 1.0)
+    assert {path.suffix for path in (labelled / "net").iterdir()} == {".npz", ".json", ".png"}
+    found = examples(labelled / "my.npz")
+    network = pt.load(labelled / "net" / "network.npz")
+    error = pt.evaluate(network, found.split().test)
+    assert error == pytest.approx(about["errors_percent"]["test"])
+    assert error < 8.0  # guessing has 90
+    capsys.readouterr()
+    assert command(["predict", "--net", str(labelled / "net"), "--data", str(labelled / "my.npz")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [found.classes[label] for label in pt.predict(network, found.batch.x)]
+    assert f"1,797 labelled rows, error {pt.evaluate(network, found.batch):.2f}%" in printed.err
+
+
+def test_without_labels_predict_gives_codes(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.RandomState(1).randn(60, 6) * 3 + 5)
+    options = ["--stack", "standardise,gaussian-rbm:4", "--epochs", "2", "--test", "0"]
+    assert command(["fit", "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "net"), *options]) == 0
+    out = tmp_path / "codes.csv"
+    assert (
+        command(["predict", "--net", str(tmp_path / "net"), "--data", str(tmp_path / "x.npy"), "--out", str(out)]) == 0
+    )
+    codes = np.loadtxt(out, delimiter=",")
+    expected = pt.encode(pt.load(tmp_path / "net" / "network.npz"), np.load(tmp_path / "x.npy").astype(np.float32))
+    np.testing.assert_allclose(codes, expected, rtol=1e-5)
+    assert codes.shape == (60, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--stack", "rmb:20"], "did you mean 'rbm'"),
+        (["--stack", "rbm"], "written kind:units, like rbm:500"),
+        (["--stack", "rbm:20", "--size", "8x8"], "is for folders of images"),
+        (["--stack", "rbm:20", "--size", "8"], "HEIGHTxWIDTH"),
+        (["--stack", "rbm:20", "--tuning-rates", "fast"], "--tuning-rates are numbers"),
+        (["--stack", "gaussian-rbm:20"], r"put a Standardise\(\) stage below"),
+        (["--stack", "rbm:20", "--batch-size", "5000"], "batch_size 5000 is larger"),
+        (["--stack", "rbm:20", "--valid", "1"], "cannot be divided"),
+    ],
+)
+def test_what_a_user_got_wrong_is_said_in_words(
+    labelled: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["fit", "--data", str(labelled / "my.npz"), "--out", str(tmp_path / "net"), *words]) == 2
+    found = capsys.readouterr().err
+    assert re.search(message, found)
+    assert not (tmp_path / "net").exists()
+
+
+def test_predict_refuses_what_does_not_fit(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "narrow.npy", np.zeros((3, 7), np.uint8))
+    np.savez(tmp_path / "strange.npz", x=np.zeros((1, 8, 8), np.uint8), y=np.array(["digit 10"]))
+    for net, data, message in [
+        (tmp_path, labelled / "my.npz", "holds no network that `fit` made"),
+        (labelled / "net", tmp_path / "narrow.npy", "takes 64 features; x has 7"),
+        (labelled / "net", tmp_path / "strange.npz", "no class digit 10"),
+    ]:
+        assert command(["predict", "--net", str(net), "--data", str(data)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_error(labelled: Path) -> None:
+    """``... predict | head -1`` ends without a traceback."""
+    words = [sys.executable, "-m", "benchmarks", "predict", "--net", labelled / "net", "--data", labelled / "my.npz"]
+    writer = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    writer.stdout.close()
+    assert writer.stderr is not None
+    told = writer.stderr.read()
+    writer.wait()
+    assert "Traceback" not in told
+    assert "Exception ignored" not in told
