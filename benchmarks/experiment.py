@@ -198,6 +198,8 @@ class Experiment:
         image_shape: of an input, by data name, for pictures of filters.
         level: what the rows' levels are, where they have any.
         classes: names of the classes, for a confusion matrix; () are their numbers.
+        panels: rows that are compared, by what is asked of them; they are drawn side by side.
+        weights: rows whose weights are compared.
         findings: what the results say of the paper's claims, as lines of Markdown, from the table's summaries.
         notes: lines printed under the table.
     """
@@ -213,6 +215,8 @@ class Experiment:
     image_shape: Mapping[str, tuple[int, int]]
     level: str = ""
     classes: tuple[str, ...] = ()
+    panels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    weights: tuple[str, ...] = ()
     findings: Callable[[Sequence[Summary]], list[str]] | None = None
     notes: tuple[str, ...] = ()
 

@@ -45,14 +45,16 @@ every row's last error, if that is more."""
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """All figures are drawn in it."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         yield
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """As SVG, without what differs from run to run."""
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
@@ -71,7 +73,7 @@ def validation_curves(
             those that reached the epoch.
         label: of the measure; an error is in percent.
     """
-    with _style():
+    with style():
         names = {
             name: textwrap.fill(f"{name}, {len(s)} seed{'s' if len(s) > 1 else ''}", 34) for name, s in curves.items()
         }
@@ -105,11 +107,9 @@ def validation_curves(
         else:
             axes.set_ylim(1, 10)
             axes.text(0.5, 0.5, "no results yet", transform=axes.transAxes, ha="center")
-        axes.yaxis.set_major_locator(FixedLocator(TICKS))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
+        plain_ticks(axes.yaxis, TICKS)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        _save(figure, path)
+        save(figure, path)
 
 
 def levels(
@@ -131,7 +131,7 @@ def levels(
         xlabel: what the levels are.
         ylabel: what is measured.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(9.0, 5.0), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
         axes = figure.add_subplot()
@@ -159,7 +159,7 @@ def levels(
             axis.set_minor_locator(NullLocator())
         if ticks:
             figure.legend(loc="outside right center", labelspacing=0.9)
-        _save(figure, path)
+        save(figure, path)
 
 
 def histograms(
@@ -174,7 +174,7 @@ def histograms(
         level: what the levels are.
         label: what is measured.
     """
-    with _style():
+    with style():
         at = sorted({number for found in errors.values() for number in found})
         figure = Figure(figsize=(9.0, 1.5 * len(at) + 1.0), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
@@ -194,7 +194,7 @@ def histograms(
         panels[-1].set_xlabel(f"{label} (log scale)")
         handles, names = max((axes.get_legend_handles_labels() for axes in panels), key=lambda found: len(found[1]))
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        _save(figure, path)
+        save(figure, path)
 
 
 def boxes(
@@ -203,7 +203,7 @@ def boxes(
     """Box plots of the seeds' errors over levels on a log scale, a box a series: the quartiles, whiskers to the last
     seed within 1.5 times their distance, and every seed beyond. Arguments as for `histograms`.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(9.0, 5.0), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
         axes = figure.add_subplot()
@@ -233,7 +233,7 @@ def boxes(
         axes.xaxis.grid(False)
         _log_ticks(axes.yaxis, np.concatenate(shown))
         figure.legend(loc="outside lower center", ncols=len(errors))
-        _save(figure, path)
+        save(figure, path)
 
 
 def _log_ticks(axis: Any, values: np.ndarray) -> None:
@@ -243,7 +243,12 @@ def _log_ticks(axis: Any, values: np.ndarray) -> None:
     if len(ticks) < 3:
         step = 10 ** math.floor(math.log10(max(high - low, 1e-6))) / 2
         ticks = list(np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step)
-    axis.set_major_locator(FixedLocator(ticks))
+    plain_ticks(axis, ticks)
+
+
+def plain_ticks(axis: Any, ticks: Sequence[float]) -> None:
+    """These ticks and no others, in plain numbers."""
+    axis.set_major_locator(FixedLocator(list(ticks)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 
@@ -274,7 +279,7 @@ def confusion(path: Path, title: str, counts: Mapping[str, np.ndarray], classes:
     """Confusion matrices ``[classes, classes]`` by row, a panel a row: of each class (a line) the percentage of its
     test rows that was taken for each class; the diagonal is what was right.
     """
-    with _style():
+    with style():
         n_columns = min(3, max(len(counts), 1))
         n_rows = max(math.ceil(len(counts) / n_columns), 1)
         figure = Figure(figsize=(3.3 * n_columns, 3.4 * n_rows + 0.6), layout="constrained")
@@ -294,7 +299,7 @@ def confusion(path: Path, title: str, counts: Mapping[str, np.ndarray], classes:
             for (i, j), share in np.ndenumerate(shares):
                 look = "white" if share > 60 else "black"
                 axes.text(j, i, f"{share:.0f}", ha="center", va="center", color=look, fontsize=8)
-        _save(figure, path)
+        save(figure, path)
 
 
 def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
@@ -302,7 +307,7 @@ def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[flo
 
     A class's number stands at the median of its codes.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(5.2 * max(len(points), 1), 5.0), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
         panels = figure.subplots(1, max(len(points), 1), squeeze=False).ravel()
@@ -316,12 +321,12 @@ def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[flo
                 box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": look, "alpha": 0.85}
                 if own.any():
                     axes.text(np.median(x[own]), np.median(y[own]), str(digit), ha="center", va="center", bbox=box)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _panels(path: Path, title: str, images: Mapping[str, np.ndarray], caption: str, low: float) -> None:
     """Pictures in near-square grids, a panel a row, from ``low`` (black) to 1 (white)."""
-    with _style():
+    with style():
         n_columns = min(3, max(len(images), 1))
         n_rows = max(math.ceil(len(images) / n_columns), 1)
         figure = Figure(figsize=(3.0 * n_columns, 3.45 * n_rows + 0.6), layout="constrained")
@@ -337,4 +342,4 @@ def _panels(path: Path, title: str, images: Mapping[str, np.ndarray], caption: s
             grid = mosaic(pictures) if low < 0.0 else mosaic(pictures, scale=False)
             enlarged = grid.repeat(times := math.ceil(300 / max(grid.shape)), 0).repeat(times, 1)  # viewers may smooth
             axes.imshow(enlarged, cmap="gray", vmin=low, vmax=1, interpolation="none")
-        _save(figure, path)
+        save(figure, path)

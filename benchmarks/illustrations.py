@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import contrasts, figures
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import unpacked
 from benchmarks.summary import Summary
@@ -31,9 +31,23 @@ def draw(folder: Path, title: str, experiment: Experiment, rows: Sequence[Summar
         drawn["levels.svg"] = f"Test {noun} by {experiment.level}"
     alone = [item for item in rows if not item.row.series]
     curves = {item.row.title: found for item in alone if (found := _held(item, "valid_curve"))}
-    if curves or not any(item.results for item in rows):
+    if experiment.panels:
+        titles = {item.row.name: item.row.title for item in alone if item.row.title in curves}
+        panels = {
+            asked: {titles[name]: curves[titles[name]] for name in names if name in titles}
+            for asked, names in experiment.panels.items()
+        }
+        panels = {asked: found for asked, found in panels.items() if found}
+        contrasts.panels(folder / "panels.svg", title, panels, f"validation {noun}")
+        drawn["panels.svg"] = f"Validation {noun} by epoch, one question a panel"
+    elif curves or not any(item.results for item in rows):
         figures.validation_curves(folder / "validation_curves.svg", title, curves, f"validation {noun}")
         drawn["validation_curves.svg"] = f"Validation {noun} by epoch of fine-tuning"
+    compared = [item for item in alone if item.row.name in experiment.weights]
+    weights = {item.row.title: found[0] for item in compared if (found := _held(item, "weights"))}
+    if weights:
+        contrasts.weights(folder / "weights.svg", title, weights)
+        drawn["weights.svg"] = "How large the networks' weights are"
     for name, caption in PICTURES.items():
         pictures = {item.row.title: unpacked(found[0]) for item in alone if (found := _held(item, name))}
         if pictures:

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.convnet import ConvNet
 from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
+from benchmarks.papers.erhan2009 import part_of_mnist
 from benchmarks.papers.larochelle2009 import decaying
 from benchmarks.summary import Summary
 from benchmarks.tasks.classification import Classification
@@ -75,8 +76,6 @@ class Size:
             "base": Plan((), stage()),
             "squared-error": Plan((), stage(network(kind=SquaredErrorClassifier))),
             "full-batch": Plan((), stage(batch_size=self.rows)),
-            "few-rows": Plan((), stage(), labels=self.rows // 5),
-            "few-rows-squared-error": Plan((), stage(network(kind=SquaredErrorClassifier)), labels=self.rows // 5),
             "nine-layers": Plan((), stage(network(9))),
             "nine-layers-relu": Plan((), stage(network(9, "relu", "he"))),
             "nine-layers-small": Plan((), stage(network(9, initial_scale=0.1))),
@@ -99,13 +98,24 @@ class Size:
         }
 
 
+PANELS = {
+    "Which loss, and which minibatch?": ("base", "squared-error", "full-batch"),
+    "Deeper?": ("base", "nine-layers", "nine-layers-relu", "relu", "one-layer", "perceptron"),
+    "What rescues nine sigmoid layers?": (
+        "nine-layers",
+        "nine-layers-small",
+        "nine-layers-scaled",
+        "nine-layers-pretrained",
+    ),
+    "Which learning rate?": ("rate-too-small", "base", "rate-larger", "rate-too-large"),
+    "Which optimiser?": ("base", "momentum", "adagrad", "adam"),
+    "What against overfitting?": ("adam", "early-stopping", "weight-decay", "dropout", "rotations", "convolutions"),
+}
 LECTURE = "the lecture's slides; accuracies there"
 TITLES = {
     "base": ("cross-entropy, minibatches, three layers", 16.0),
     "squared-error": ("squared error", 89.0),
     "full-batch": ("no minibatches: one gradient of all rows an epoch", 88.0),
-    "few-rows": ("a fifth of the training rows", None),
-    "few-rows-squared-error": ("a fifth of the training rows, squared error", None),
     "nine-layers": ("nine layers", 89.0),
     "nine-layers-relu": ("nine layers, rectified units", 4.0),
     "nine-layers-small": ("nine layers, initial weights a tenth", None),
@@ -128,7 +138,7 @@ TITLES = {
 }
 SCALES = {
     "smoke": Size(8, 32, 1_197, 6, 20),
-    "quick": Size(28, 500, 50_000, 20, 100),
+    "quick": Size(28, 500, 10_000, 20, 100),
     "paper": Size(28, 500, 50_000, 20, 100),
 }
 PLANS = {scale: size.plans() for scale, size in SCALES.items()}
@@ -169,10 +179,12 @@ EXPERIMENT = Experiment(
     title="MNIST: what made deep networks train",
     source="",
     metric="classification error, percent",
-    task=Classification(),
+    task=Classification(weights=True),
     scales={
         "smoke": Scale("digits", 1, "8x8 digits, not MNIST, layers of 32: it shows that everything runs"),
-        "quick": Scale("mnist", 1, "all of MNIST, 784-500-500-10"),
+        "quick": Scale(
+            "part", 1, "10,000 training images of MNIST, 5,000 validation and all test images, 784-500-500-10"
+        ),
         "paper": Scale("mnist", 5, "all of MNIST, 784-500-500-10"),
     },
     rows=tuple(
@@ -184,8 +196,10 @@ EXPERIMENT = Experiment(
         )
         for name, (title, published) in TITLES.items()
     ),
-    data={"mnist": mnist, "digits": lambda **_: digits()},
-    image_shape={"mnist": (28, 28), "digits": (8, 8)},
+    data={"mnist": mnist, "part": part_of_mnist, "digits": lambda **_: digits()},
+    image_shape={"mnist": (28, 28), "part": (28, 28), "digits": (8, 8)},
+    panels=PANELS,
+    weights=("base", "adam", "weight-decay"),
     findings=updates,
     notes=("Layers are counted with the output, as in the lecture; the epoch that is kept is the best on validation.",),
 )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import pictures
+from benchmarks.contrasts import counted
 from benchmarks.experiment import Keep, Plan
 from benchmarks.tasks import Context, Trained
 from pretrain import keep_lowest, population, shuffle
@@ -62,11 +63,13 @@ class Classification:
 
     Attributes:
         confusion: whether results hold how many test rows of each class were taken for which.
+        weights: whether they hold how large the network's weights are, in place of its filters.
     """
 
     measure: str = "error"
     noun: str = "error"
     confusion: bool = False
+    weights: bool = False
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains and fine-tunes one population by a plan."""
@@ -135,6 +138,9 @@ class Classification:
             if trained.fitted:
                 fitted, _ = trained.fitted[index]
                 line["chosen"], line["tried"] = fitted.values, fitted.tried
+            elif seed == 0 and finite and self.weights:
+                assert tuned is not None
+                line["weights"] = counted(_matrices(population.member(tuned.params, index)))
             elif seed == 0 and finite:
                 line["filters"] = _filters(plan, trained, index, image_shape)
                 if trained.joint is not None:
@@ -217,6 +223,11 @@ def _sizes(trained: Trained) -> list[int]:
     if trained.pretrained is None and trained.tuned is not None and isinstance(trained.tuned.params, Network):
         layers = trained.tuned.params.layers[:-1]
     return [layer.n_out for layer in layers]  # type: ignore[attr-defined]
+
+
+def _matrices(params: Any) -> list[np.ndarray]:
+    """Every array of a network that is no bias."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
 
 
 def _filters(plan: Plan, trained: Trained, index: int, image_shape: tuple[int, int]) -> dict[str, Any] | None:
