@@ -200,6 +200,7 @@ class Experiment:
         classes: names of the classes, for a confusion matrix; () are their numbers.
         findings: what the results say of the paper's claims, as lines of Markdown, from the table's summaries.
         notes: lines printed under the table.
+        question: what the experiment asks, in a sentence or two.
     """
 
     name: str
@@ -215,6 +216,7 @@ class Experiment:
     classes: tuple[str, ...] = ()
     findings: Callable[[Sequence[Summary]], list[str]] | None = None
     notes: tuple[str, ...] = ()
+    question: str = ""
 
     def row(self, name: str) -> Row:
         """The row of that name.

@@ -66,6 +66,7 @@ class Classification:
 
     measure: str = "error"
     noun: str = "error"
+    larger_is_better: bool = False
     confusion: bool = False
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
