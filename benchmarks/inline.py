@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 COORDINATES = ("x", "y", "width", "height", "points")
-COLOURS = {"#000000": "currentColor", "#ffffff": "var(--paper)", "#dddddd": "var(--grid)"}
+COLOURS = {"#000000": "currentColor", "#ffffff": "var(--paper)", "#dddddd": "var(--grid)", "#0072b2": "var(--blue)"}
 PNG = "data:image/png;base64,"
 
 

@@ -19,10 +19,10 @@ from benchmarks.sections import Shown, experiment_section, goals, shown, speed_s
 
 TITLE = "Greedy layer-wise pretraining: the results"
 EXPLAINED = (
-    "A published figure is **met** if it lies within the interval of ours, **bettered** if the whole interval is on the "
-    "better side of it, and **missed** otherwise; all as shown, with two decimals. Where data, sizes or protocols differ "
-    "from what was published, it is no target but a landmark: the notes to each table say so. What an interval covers "
-    "stands there too."
+    "A published figure is **met** if it lies within the interval of ours, **bettered** if the whole interval is on "
+    "the better side of it, and **missed** otherwise; all as shown, with two decimals. Where data, sizes or protocols "
+    "are not those of the publication it is no target but a landmark: the notes to each table say so, and what the "
+    "intervals cover."
 )
 
 
@@ -67,9 +67,9 @@ def _lede(groups: Mapping[str, Sequence[Shown]]) -> str:
     rows = [row for item in items for row in item.ran]
     spent = duration(sum(row.seconds for row in rows))
     return (
-        f"{len(groups)} experiments, {len(rows)} rows of tables, {sum(len(row.results) for row in rows):,} trained models "
-        f"and {spent} of training, beside what was published. Everything here is made from the stored results by "
-        "`python -m benchmarks report`."
+        f"{len(groups)} experiments, {len(rows)} rows of tables, {sum(len(row.results) for row in rows):,} trained "
+        f"models and {spent} of training, beside what was published. Everything here is made from the stored results "
+        "by `python -m benchmarks report`."
     )
 
 

@@ -99,21 +99,18 @@ def _scale(item: Shown) -> str:
     experiment, rows = item.experiment, item.rows
     text = [
         element("h3", f"Scale {element('code', escape(item.scale))}", id=item.anchor),
-        element(
-            "p",
-            f"{escape(experiment.scales[item.scale].note.rstrip('.'))}. Numbers are of {escape(experiment.metric)}.",
-        ),
+        element("p", f"{escape(capital(experiment.scales[item.scale].note.rstrip('.')))}."),
     ]
     levels = by_level(rows)
     if levels:
         header, *lines = levels
-        caption = f"{experiment.title}, {item.scale}: test {experiment.task.noun} by {experiment.level}"
+        caption = f"Test {experiment.task.noun} by {experiment.level}; {experiment.name}, scale {item.scale}"
         text.append(plain_table(caption, [experiment.level, *header[1:]], lines))
         text.append(details(f"All {len(rows)} rows, beside what was published", results_table(item)))
     else:
         text.append(results_table(item))
     text.append(element("div", blocks(reading(experiment, rows)), class_="notes"))
-    if where := sources(experiment, rows):
+    if where := sources(experiment, rows)[bool(experiment.source) :]:  # the first stands above
         text.append(details("Where the published figures are from", blocks(where)))
     text += [element("h4", "What was found"), blocks(found(experiment, rows))]
     if experiment.findings is not None:
@@ -148,8 +145,13 @@ def results_table(item: Shown) -> str:
         name = f"{escape(row.row.title)} {element('code', escape(row.row.name))}"
         body.append(element("tr", [element("th", name, scope="row"), *values]))
     second = [element("th", part, scope="col") for part in (*parts, *PARTS)]
-    caption = f"{item.experiment.title}, {item.scale}: {item.experiment.task.noun} beside what was published"
+    caption = f"{capital(item.experiment.metric)}; {item.experiment.name}, scale {item.scale}"
     return table(caption, [element("tr", head), element("tr", second)], body)
+
+
+def capital(text: str) -> str:
+    """The text, its first letter a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def plain_table(caption: str, header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -219,19 +221,14 @@ def speed_section(timed: Sequence[Mapping[str, Any]], populations: Sequence[Mapp
         header, *lines = scaling.rows_of(costs, ceilings)
         text += [element("h3", "Populations"), element("p", escape(scaling.about(costs, ceilings, setting, device)))]
         text.append(plain_table("What members side by side cost", header, lines))
-    text += [
-        element("h3", "How it was run"),
-        element(
-            "dl",
-            element("div", element("dt", "Command") + element("dd", element("code", "python -m benchmarks speed"))),
-        ),
-    ]
+    command = element("dt", "Command") + element("dd", element("code", "python -m benchmarks speed"))
+    text += [element("h3", "How it was run"), element("dl", element("div", command))]
     return section("speed", "Speed of an epoch", text)
 
 
 SPEED = (
-    "How long does an epoch take beside the matrix products it cannot do without and beside other libraries, and what do "
-    "members of a population cost side by side?"
+    "How long does an epoch take beside the matrix products it cannot do without and beside other libraries, and what "
+    "do members of a population cost side by side?"
 )
 
 
