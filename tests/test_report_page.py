@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import itertools
 import re
 import subprocess
 import sys
@@ -43,6 +44,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """A tag that opens."""
         self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        """The end of a cell parts its words from the next one's."""
+        self.words += [" "] if tag in ("td", "th") else []
 
     def handle_data(self, data: str) -> None:
         """Text."""
@@ -134,7 +139,7 @@ def test_headings_tables_and_figures_say_what_they_are(committed: tuple[str, Pag
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(below - above <= 1 for above, below in zip(levels, levels[1:], strict=False))
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
     assert page.all("html")[0]["lang"] == "en-GB"
     assert len(page.all("main")) == len(page.all("title")) == 1
     assert len(page.all("caption")) == len(page.all("table"))
