@@ -53,7 +53,8 @@ def inlined(text: str, prefix: str, label: str) -> str:
                 parent.remove(child)
     view = root.get("viewBox", "")
     root.attrib.clear()
-    root.attrib.update({"viewBox": view, "role": "img", "aria-label": label})
+    width = float(view.split()[2]) / 12  # 12 points are 1 rem of 16 pixels
+    root.attrib.update({"viewBox": view, "role": "img", "aria-label": label, "style": f"--width:{width:.4g}rem"})
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -49,18 +49,23 @@ def found(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
             f"- Nearest to what was published: `{nearest.row.name}` ({_signed(nearest)}); furthest from it: "
             f"`{furthest.row.name}` ({_signed(furthest)})."
         )
-    extreme = "highest" if largest else "lowest"
+    extreme, better = ("highest", max) if largest else ("lowest", min)
     ran = [item for item in rows if item.estimate("test").mean is not None]
-    levels = sorted({item.row.level for item in ran if item.row.series})
-    groups = [(f", {experiment.level} {level:,.0f}", [i for i in ran if i.row.level == level]) for level in levels]
-    for where, items in groups if levels else [("", ran)]:
-        items = [item for item in items if item.row.series or not levels]
-        if len(items) > 1:
-            best = (max if largest else min)(items, key=lambda item: item.estimate("test").mean or 0.0)
-            text.append(
-                f"- The {extreme} test {noun}{where}: {cell(best.estimate('test'))}, {best.row.title} "
-                f"(`{best.row.name}`)."
-            )
+
+    def best(items: Sequence[Summary]) -> Summary:
+        return better(items, key=lambda item: item.estimate("test").mean or 0.0)
+
+    if levels := sorted({item.row.level for item in ran if item.row.series}):
+        firsts = [best([item for item in ran if item.row.series and item.row.level == level]) for level in levels]
+        by_level = "; ".join(
+            f"{item.row.level:,.0f}: {cell(item.estimate('test'))}, {item.row.series}" for item in firsts
+        )
+        text.append(f"- The {extreme} test {noun} by {experiment.level}: {by_level}.")
+    elif len(ran) > 1:
+        first = best(ran)
+        text.append(
+            f"- The {extreme} test {noun}: {cell(first.estimate('test'))}, {first.row.title} (`{first.row.name}`)."
+        )
     return text
 
 

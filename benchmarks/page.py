@@ -30,7 +30,7 @@ $body
 </html>
 """)
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-MARKDOWN.add_render_rule("table_open", lambda _, tokens, index, *__: _opened(tokens[index].meta["caption"]))
+MARKDOWN.add_render_rule("table_open", lambda _, tokens, index, *__: _opened(**tokens[index].meta))
 MARKDOWN.add_render_rule("table_close", lambda *_: CLOSED)
 CLOSED = "</table></div>\n"
 
@@ -81,7 +81,7 @@ def blocks(lines: Iterable[str], level: int = 0, caption: str = "") -> str:
         if token.type == "heading_open" and following is not None:
             caption = following.content
         if token.type == "table_open":
-            token.meta["caption"] = caption
+            token.meta |= {"caption": caption, "class_": "scroll under"}  # the caption is that heading once more
         if token.type in ("tbody_open", "tbody_close"):
             in_body = token.type == "tbody_open"
         if token.type == "th_open":
@@ -110,10 +110,10 @@ def table(caption: str, head: Sequence[str], body: Iterable[str]) -> str:
     return _opened(caption) + element("thead", head) + "\n" + "\n".join(lines) + CLOSED
 
 
-def _opened(caption: str) -> str:
+def _opened(caption: str, class_: str = "scroll") -> str:
     name = escape(caption)
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{name}"><table>'
+        f'<div class="{class_}" role="region" tabindex="0" aria-label="{name}"><table>'
         f"<caption><span>{name}</span></caption>\n"
     )
 

@@ -244,7 +244,9 @@ def test_an_inlined_figure_keeps_its_pixels_and_has_its_own_ids() -> None:
         f'<image xlink:href="data:image/png;base64,{data}"/></svg>'
     )
     svg = inlined(text, "fig", 'a "caption"')
-    assert svg.startswith('<svg viewBox="0 0 9 9" role="img" aria-label="a &quot;caption&quot;">')
+    assert svg.startswith(
+        '<svg viewBox="0 0 9 9" role="img" aria-label="a &quot;caption&quot;" style="--width:0.75rem">'
+    )
     assert '<clipPath id="fig-0"><rect x="1.23" y="0" />' in svg
     assert '<path d="M1.01 2L3 4.5z" style="fill:var(--paper);stroke:currentColor" />' in svg
     assert '<g clip-path="url(#fig-0)" transform="translate(1.23 2) scale(0.015625 -1)"><use href="#fig-0" />' in svg
