@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | mnist | family | labels | ... | speed | render | fit | predict``."""
+"""The command line: ``python -m benchmarks list | mnist | ... | speed | render | report | fit | predict``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from benchmarks.papers import (
 )
 from benchmarks.peers import TASKS
 from benchmarks.render import render
+from benchmarks.report import report, with_results
 from pretrain.data import DataUnavailable
 
 DECLARATIONS = (
@@ -93,6 +94,14 @@ class Render:
 
     experiment: str = "all"
     """Which experiment."""
+    out: Path = TABLES
+    """Folder that holds the results."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Make one HTML page of all stored results: OUT/index.html."""
+
     out: Path = TABLES
     """Folder that holds the results."""
 
@@ -177,6 +186,7 @@ def list_experiments() -> int:
             print(f"  --scale {name}: {scale.note}; {scale.seeds} seed{'s' if scale.seeds > 1 else ''}")
     print("speed: one epoch of contrastive divergence beside bare matrix products and other libraries")
     print("render: tables and figures again from stored results")
+    print("report: one HTML page of all stored results")
     print("fit, predict: a stack on your own data")
     return 0
 
@@ -232,13 +242,18 @@ def render_all(options: Render) -> int:
         if options.experiment == "all"
         else [known(options.experiment, list(EXPERIMENTS), "experiment")]
     )
-    folders = [(name, scale) for name in names for scale in EXPERIMENTS[name].scales]
-    found = [(n, scale) for n, scale in folders if (options.out / n / scale / "results.jsonl").exists()]
-    if not found:
-        raise UsageError(f"there are no results under {options.out}: run an experiment first, or give another --out")
+    found = with_results({name: EXPERIMENTS[name] for name in names}, options.out)
     for name, scale in found:
         for path in render(EXPERIMENTS[name], scale, options.out / name / scale):
             say(f"wrote {path}")
+    return 0
+
+
+def write_report(options: Report) -> int:
+    """Writes the page."""
+    path = options.out / "index.html"
+    path.write_text(report(EXPERIMENTS, options.out), encoding="utf-8", newline="\n")
+    say(f"wrote {path}")
     return 0
 
 
@@ -315,12 +330,14 @@ def command(words: list[str]) -> int:
         print(f"{__doc__}\nEach command explains itself: python -m benchmarks mnist --help")
         return 0 if words else 2
     try:
-        name = known(words[0], ["list", *EXPERIMENTS, "speed", "render", "fit", "predict"], "command")
+        name = known(words[0], ["list", *EXPERIMENTS, "speed", "render", "report", "fit", "predict"], "command")
         prog = f"python -m benchmarks {name}"
         if name in EXPERIMENTS:
             return run(EXPERIMENTS[name], tyro.cli(Run, prog=prog, args=words[1:]), words)
         if name == "render":
             return render_all(tyro.cli(Render, prog=prog, args=words[1:]))
+        if name == "report":
+            return write_report(tyro.cli(Report, prog=prog, args=words[1:]))
         if name == "fit":
             return fit(tyro.cli(Fit, prog=prog, args=words[1:]), words)
         if name == "predict":

@@ -202,6 +202,7 @@ class Experiment:
         weights: rows whose weights are compared.
         findings: what the results say of the paper's claims, as lines of Markdown, from the table's summaries.
         notes: lines printed under the table.
+        question: what the experiment asks, in a sentence or two.
     """
 
     name: str
@@ -219,6 +220,7 @@ class Experiment:
     weights: tuple[str, ...] = ()
     findings: Callable[[Sequence[Summary]], list[str]] | None = None
     notes: tuple[str, ...] = ()
+    question: str = ""
 
     def row(self, name: str) -> Row:
         """The row of that name.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,55 +14,72 @@ from benchmarks.pictures import unpacked
 from benchmarks.summary import Summary
 
 
+class Illustration(NamedTuple):
+    """A figure that can be drawn: its caption, the function that draws it into a file, and what it takes besides."""
+
+    caption: str
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+    def draw(self, path: Path) -> None:
+        """Draws it."""
+        self.function(path, *self.arguments)
+
+
 def draw(folder: Path, title: str, experiment: Experiment, rows: Sequence[Summary]) -> dict[str, str]:
     """Draws the figures into a folder and returns their captions by file name."""
-    drawn = {}
+    found = illustrations(title, experiment, rows)
+    for name, illustration in found.items():
+        illustration.draw(folder / name)
+    return {name: illustration.caption for name, illustration in found.items()}
+
+
+def illustrations(title: str, experiment: Experiment, rows: Sequence[Summary]) -> dict[str, Illustration]:
+    """The figures by file name."""
+    found: dict[str, Illustration] = {}
     noun = experiment.task.noun
+    label = f"test {noun}, percent"
     series = {name: [item for item in rows if item.row.series == name] for name in _names(rows)}
     errors = {name: {i.row.level: _tests(i) for i in items if i.finite} for name, items in series.items()}
     if any(len(values) >= MANY for by_level in errors.values() for values in by_level.values()):
-        figures.histograms(folder / "histograms.svg", title, errors, experiment.level, f"test {noun}, percent")
-        figures.boxes(folder / "boxes.svg", title, errors, experiment.level, f"test {noun}, percent")
-        drawn["histograms.svg"] = f"Histograms of test {noun}s over seeds"
-        drawn["boxes.svg"] = f"Test {noun}s over seeds, by {experiment.level}"
+        arguments = (title, errors, experiment.level, label)
+        caption = f"Histograms of test {noun}s over seeds"
+        found["histograms.svg"] = Illustration(caption, figures.histograms, arguments)
+        caption = f"Test {noun}s over seeds, by {experiment.level}"
+        found["boxes.svg"] = Illustration(caption, figures.boxes, arguments)
     if series:
         ours = {n: {i.row.level: i.estimate("test") for i in items if i.finite} for n, items in series.items()}
         published = {n: {i.row.level: i.row.published.test for i in items} for n, items in series.items()}
-        figures.levels(folder / "levels.svg", title, ours, published, experiment.level, f"test {noun}, percent")
-        drawn["levels.svg"] = f"Test {noun} by {experiment.level}"
+        arguments = (title, ours, published, experiment.level, label)
+        found["levels.svg"] = Illustration(f"Test {noun} by {experiment.level}", figures.levels, arguments)
     alone = [item for item in rows if not item.row.series]
-    curves = {item.row.title: found for item in alone if (found := _held(item, "valid_curve"))}
+    curves = {item.row.title: held for item in alone if (held := _held(item, "valid_curve"))}
     if experiment.panels:
         titles = {item.row.name: item.row.title for item in alone if item.row.title in curves}
-        panels = {
-            asked: {titles[name]: curves[titles[name]] for name in names if name in titles}
-            for asked, names in experiment.panels.items()
-        }
-        panels = {asked: found for asked, found in panels.items() if found}
-        contrasts.panels(folder / "panels.svg", title, panels, f"validation {noun}")
-        drawn["panels.svg"] = f"Validation {noun} by epoch, one question a panel"
+        named = {asked: [titles[n] for n in names if n in titles] for asked, names in experiment.panels.items()}
+        panels = {asked: {row: curves[row] for row in names} for asked, names in named.items() if names}
+        caption = f"Validation {noun} by epoch, one question a panel"
+        found["panels.svg"] = Illustration(caption, contrasts.panels, (title, panels, f"validation {noun}"))
     elif curves or not any(item.results for item in rows):
-        figures.validation_curves(folder / "validation_curves.svg", title, curves, f"validation {noun}")
-        drawn["validation_curves.svg"] = f"Validation {noun} by epoch of fine-tuning"
+        caption = f"Validation {noun} by epoch of fine-tuning"
+        arguments = (title, curves, f"validation {noun}")
+        found["validation_curves.svg"] = Illustration(caption, figures.validation_curves, arguments)
     compared = [item for item in alone if item.row.name in experiment.weights]
-    weights = {item.row.title: found[0] for item in compared if (found := _held(item, "weights"))}
+    weights = {item.row.title: held[0] for item in compared if (held := _held(item, "weights"))}
     if weights:
-        contrasts.weights(folder / "weights.svg", title, weights)
-        drawn["weights.svg"] = "How large the networks' weights are"
+        found["weights.svg"] = Illustration("How large the networks' weights are", contrasts.weights, (title, weights))
     for name, caption in PICTURES.items():
-        pictures = {item.row.title: unpacked(found[0]) for item in alone if (found := _held(item, name))}
+        pictures = {item.row.title: unpacked(held[0]) for item in alone if (held := _held(item, name))}
         if pictures:
-            getattr(figures, name)(folder / f"{name}.svg", title, pictures)
-            drawn[f"{name}.svg"] = caption
-    codes = {item.row.title: found[0] for item in alone if (found := _held(item, "codes"))}
+            found[f"{name}.svg"] = Illustration(caption, getattr(figures, name), (title, pictures))
+    codes = {item.row.title: held[0] for item in alone if (held := _held(item, "codes"))}
     if codes:
-        figures.codes(folder / "codes.svg", title, codes)
-        drawn["codes.svg"] = "Two-dimensional codes of test images"
-    confusion = {item.row.title: np.asarray(found[0]) for item in alone if (found := _held(item, "confusion"))}
+        found["codes.svg"] = Illustration("Two-dimensional codes of test images", figures.codes, (title, codes))
+    confusion = {item.row.title: np.asarray(held[0]) for item in alone if (held := _held(item, "confusion"))}
     if confusion:
-        figures.confusion(folder / "confusion.svg", title, confusion, experiment.classes)
-        drawn["confusion.svg"] = "Confusion matrices on test images"
-    return drawn
+        arguments = (title, confusion, experiment.classes)
+        found["confusion.svg"] = Illustration("Confusion matrices on test images", figures.confusion, arguments)
+    return found
 
 
 PICTURES = {

@@ -149,14 +149,22 @@ def aligned(table: list[list[str]]) -> list[str]:
 
 def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
     """What stands under the table."""
-    noun = experiment.task.noun
+    return [*sources(experiment, rows), *reading(experiment, rows)]
+
+
+def sources(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
+    """Where the published figures are from."""
     text = [f"- Published: {experiment.source}."] if experiment.source else []
-    text += [
+    return text + [
         f"- Published, `{item.row.name}`: {item.row.published.source.rstrip('.')}."
         for item in rows
         if item.row.published.source
     ]
-    text.append(f"- Difference: our test {noun} less the published one.")
+
+
+def reading(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
+    """How the table is to be read."""
+    text = [f"- Difference: our test {experiment.task.noun} less the published one."]
     if STUDENT in kinds(rows):
         text.append(
             "- `mean ± half-width`: the mean over seeds and its 95% interval (Student t over seeds); it covers the "

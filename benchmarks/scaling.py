@@ -11,7 +11,7 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,8 +138,15 @@ def _rate(function: Callable[..., Any], arguments: tuple[Any, ...], amount: floa
     return amount / best
 
 
-def markdown(costs: Sequence[Cost], ceilings: Ceilings, setting: Setting) -> str:
+def markdown(costs: Sequence[Cost], ceilings: Ceilings, setting: Setting, where: str) -> str:
     """The table and how to read it."""
+    header, *lines = rows_of(costs, ceilings)
+    table = ["| " + " | ".join(line) + " |" for line in (header, ["---:"] * len(header), *lines)]
+    return "\n".join(["# Populations", "", about(costs, ceilings, setting, where), "", *table, ""])
+
+
+def rows_of(costs: Sequence[Cost], ceilings: Ceilings) -> list[list[str]]:
+    """The table, header first."""
     header = ["members", "least, s", "median, s", "least, s a member-epoch", "one alone / a member", "GFLOP/s", "GB/s"]
     alone = costs[0].each
     lines = [
@@ -154,16 +161,27 @@ def markdown(costs: Sequence[Cost], ceilings: Ceilings, setting: Setting) -> str
         ]
         for cost in costs
     ]
-    table = ["| " + " | ".join(line) + " |" for line in (header, ["---:"] * len(header), *lines)]
-    text = (
+    return [header, *lines]
+
+
+def about(costs: Sequence[Cost], ceilings: Ceilings, setting: Setting, where: str) -> str:
+    """What was timed, on which device, and how it is told."""
+    return (
         f"One epoch of CD-1, {setting.n_visible}x{setting.n_hidden}, {setting.rows:,} rows, batch "
         f"{setting.batch_size}, float32, of populations in one process, in turn, {len(costs[0].seconds)} rounds after "
-        f"compiling, on {device()}. GFLOP/s: the five products of every update; GB/s: weights and momentum read and "
+        f"compiling, on {where}. GFLOP/s: the five products of every update; GB/s: weights and momentum read and "
         "written once an update, the least there can be; in brackets the share of the ceilings, which were measured in "
         f"the same rounds: {ceilings.flops / 1e9:.0f} GFLOP/s by a large matrix product, "
         f"{ceilings.traffic / 1e9:.1f} GB/s by a large copy."
     )
-    return "\n".join(["# Populations", "", text, "", *table, ""])
+
+
+def stored(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Cost], Ceilings, Setting, str]:
+    """What `main` made lines of, and the device."""
+    costs = [Cost(line["members"], tuple(line["seconds"]), line["flops"], line["traffic"]) for line in lines]
+    first = lines[0]
+    setting = Setting(first["rows"], len(costs[0].seconds), batch_size=first["batch_size"])
+    return costs, Ceilings(**first["ceilings"]), setting, first["device"]
 
 
 def main(
@@ -178,7 +196,7 @@ def main(
     shared = {"device": device(), "versions": versions(), "rows": rows, "batch_size": setting.batch_size}
     lines = [cost._asdict() | {"ceilings": ceilings._asdict()} | shared for cost in costs]
     (out / "scaling.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    text = markdown(costs, ceilings, setting)
+    text = markdown(costs, ceilings, setting, device())
     (out / "scaling.md").write_text(text)
     say(text)
     return costs, ceilings

@@ -149,6 +149,17 @@ def record(result: Result, setting: Setting, where: Mapping[str, Any]) -> dict[s
     return head | dict(result.facts) | {"setting": dataclasses.asdict(setting), "machine": dict(where)}
 
 
+def stored(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Measured], dict[str, Any]]:
+    """What `record` made lines of: the results by setting, and the machine of the last of them."""
+    found: dict[Setting, list[Result]] = {}
+    told = ("name", "absent", "seconds", "least", "median", "setting", "machine")
+    for line in lines:
+        facts = {name: value for name, value in line.items() if name not in told}
+        result = Result(line["name"], tuple(line.get("seconds", ())), line.get("absent"), facts)
+        found.setdefault(Setting(**line["setting"]), []).append(result)
+    return [Measured(setting, results) for setting, results in found.items()], dict(lines[-1]["machine"])
+
+
 def rows_of(results: Sequence[Result], setting: Setting) -> list[list[str]]:
     """The table, header first; contenders in the order of their median ratio, absent ones last; what has no such
     learner is left out.
@@ -179,35 +190,57 @@ def disturbance(results: Sequence[Result]) -> float | None:
 
 def markdown(found: Sequence[Measured], where: Mapping[str, Any]) -> str:
     """The tables, one a setting, with what a reader needs to judge them."""
-    text = [
-        "# Speed",
-        "",
-        f"Seconds an epoch, float32, on {where['cores']} cores ({where['processor']}). Each contender runs in a "
-        "process of its own, in turn, a number of rounds after warming up. A ratio is the contender's seconds divided "
-        "by ours in the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. "
-        "Synthetic inputs in [0, 1] with MNIST's sparsity.",
-        "",
-    ]
+    text = ["# Speed", "", protocol(where), ""]
     for setting, results in found:
         header, *lines = rows_of(results, setting)
-        rounds = setting.epochs - setting.warmup
         text += [
-            f"## {setting.task}: {size_of(setting)}, batch {setting.batch_size}",
+            f"## {heading(setting)}",
             "",
-            f"An epoch is of {TASKS[setting.task]}; {setting.rows:,} rows, {rounds} rounds.",
+            about(setting),
             "",
             *["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)],
             "",
         ]
-    everything = [result for _, results in found for result in results]
-    others = disturbance(everything)
+    for paragraph in circumstances(found):
+        text += [paragraph, ""]
+    return "\n".join([*text, *contenders_of(found), ""])
+
+
+def protocol(where: Mapping[str, Any]) -> str:
+    """What was timed, on which machine, and how it is told."""
+    return (
+        f"Seconds an epoch, float32, on {where['cores']} cores ({where['processor']}). Each contender runs in a "
+        "process of its own, in turn, a number of rounds after warming up. A ratio is the contender's seconds divided "
+        "by ours in the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. "
+        "Synthetic inputs in [0, 1] with MNIST's sparsity."
+    )
+
+
+def heading(setting: Setting) -> str:
+    """Of a setting's table."""
+    return f"{setting.task}: {size_of(setting)}, batch {setting.batch_size}"
+
+
+def about(setting: Setting) -> str:
+    """What one epoch of a setting is."""
+    rounds = setting.epochs - setting.warmup
+    return f"An epoch is of {TASKS[setting.task]}; {setting.rows:,} rows, {rounds} rounds."
+
+
+def circumstances(found: Sequence[Measured]) -> list[str]:
+    """How busy the machine was meanwhile."""
+    others = disturbance([result for _, results in found for result in results])
     quiet = "unknown" if others is None else f"at most {others:.0%} in any epoch"
-    text += [f"Share of the machine that other processes took meanwhile: {quiet}.", ""]
-    if others is not None and others > QUIET:
-        text += ["**The machine was busy.** " + BUSY, ""]
+    text = [f"Share of the machine that other processes took meanwhile: {quiet}."]
+    return text + (["**The machine was busy.** " + BUSY] if others is not None and others > QUIET else [])
+
+
+def contenders_of(found: Sequence[Measured]) -> list[str]:
+    """What each contender does, or why it is absent: a line each."""
+    everything = [result for _, results in found for result in results]
     notes = {result.name: result for result in everything if result.absent is None}
     notes |= {result.name: result for result in everything if result.name not in notes}
-    return "\n".join([*text, *[_note(notes[name]) for name in CONTENDERS if name in notes], ""])
+    return [_note(notes[name]) for name in CONTENDERS if name in notes]
 
 
 def _note(result: Result) -> str:

@@ -48,6 +48,10 @@ EXPERIMENT = Experiment(
     name="dbm",
     title="MNIST: a deep Boltzmann machine, fine-tuned",
     source="Salakhutdinov & Hinton, AISTATS 2009",
+    question=(
+        "How low an error on MNIST does a deep Boltzmann machine reach once it is fine-tuned, and what does "
+        "training its layers jointly add to their greedy start?"
+    ),
     metric="classification error, percent",
     task=Classification(),
     scales={

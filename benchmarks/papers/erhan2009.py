@@ -88,6 +88,10 @@ EXPERIMENT = Experiment(
     name="histogram",
     title="MNIST: many networks, with and without pretraining",
     source="Erhan, Manzagol, Bengio, Bengio & Vincent, AISTATS 2009, shows figures; its numbers are not in the text",
+    question=(
+        "Does pretraining lower the mean and the spread of test errors over many seeds, and more so in deeper "
+        "networks? Does keeping only its lowest layers, or only how its weights are distributed, do as much?"
+    ),
     metric="classification error, percent",
     task=Classification(),
     scales={

@@ -68,6 +68,10 @@ EXPERIMENT = Experiment(
     name="autoencoder",
     title="MNIST: deep autoencoders beside principal components",
     source="Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313 (2006)",
+    question=(
+        "Does a deep autoencoder keep more of an image in a short code than as many principal components, and does "
+        "it need pretraining to?"
+    ),
     metric="squared error of the reconstruction, summed over pixels in [0, 1], mean over images",
     task=Reconstruction(),
     scales={

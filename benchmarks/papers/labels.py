@@ -92,6 +92,10 @@ EXPERIMENT = Experiment(
     name="labels",
     title="MNIST: learning from few labels",
     source="",
+    question=(
+        "What do images without labels buy as labels become scarce, and from how many labels on do they buy nothing "
+        "more?"
+    ),
     metric="classification error, percent",
     task=Classification(),
     scales={

@@ -146,6 +146,7 @@ EXPERIMENT = Experiment(
         "Larochelle, Bengio, Louradour & Lamblin, Exploring strategies for training deep neural networks, "
         "JMLR 10:1-40 (2009), Table 1"
     ),
+    question="Does pretraining a deep network layer by layer lower its test error, and by which kind of layer most?",
     metric="classification error, percent",
     task=Classification(),
     scales={

@@ -97,6 +97,10 @@ EXPERIMENT = Experiment(
     name="likelihood",
     title="Binary MNIST: log-probabilities of RBMs and DBNs by annealed importance sampling",
     source="",
+    question=(
+        "How probable do RBMs and deep belief networks make images they have not seen, and how much of that depends "
+        "on how they were trained?"
+    ),
     metric="average log-probability of an image, in nats (of a DBN a lower bound)",
     task=Likelihood(),
     scales={

@@ -153,6 +153,10 @@ EXPERIMENT = Experiment(
     name="norb",
     title="small NORB: the deep Boltzmann machine and what it was compared with",
     source=SOURCE,
+    question=(
+        "How well does a deep Boltzmann machine tell objects on stereo pairs apart, beside classifiers on pixels "
+        "and on codes, pretrained stacks, and a small convolutional network?"
+    ),
     metric="classification error, percent",
     task=Classification(confusion=True),
     scales={

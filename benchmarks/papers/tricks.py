@@ -178,6 +178,7 @@ EXPERIMENT = Experiment(
     name="tricks",
     title="MNIST: what made deep networks train",
     source="",
+    question="Which single change makes a network of sigmoid layers train without pretraining, and which one stops it?",
     metric="classification error, percent",
     task=Classification(weights=True),
     scales={

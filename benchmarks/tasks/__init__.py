@@ -91,6 +91,7 @@ class Task(Protocol):
     Attributes:
         measure: results hold ``train_<measure>``, ``valid_<measure>`` and ``test_<measure>``.
         noun: what the measure is called in a sentence.
+        larger_is_better: whether a larger one is.
     """
 
     @property
@@ -98,6 +99,9 @@ class Task(Protocol):
 
     @property
     def noun(self) -> str: ...
+
+    @property
+    def larger_is_better(self) -> bool: ...
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context, /) -> Trained:
         """Trains one population by a plan."""

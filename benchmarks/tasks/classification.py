@@ -68,6 +68,7 @@ class Classification:
 
     measure: str = "error"
     noun: str = "error"
+    larger_is_better: bool = False
     confusion: bool = False
     weights: bool = False
 

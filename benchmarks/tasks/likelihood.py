@@ -56,6 +56,7 @@ class Likelihood:
 
     measure: str = "log_probability"
     noun: str = "log-probability"
+    larger_is_better: bool = True
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains a stack of RBMs and, if the plan says so, fine-tunes it as a generative model."""
