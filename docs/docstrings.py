@@ -62,11 +62,12 @@ def linked(text: str, place: griffe.Object) -> str:
 
 
 def _resolved(name: str, place: griffe.Object) -> str | None:
+    first, *others = name.split(".")
     try:
-        path = place.resolve(name)
+        path = place.resolve(first)
     except griffe.NameResolutionError:
         return None
-    return path if path.startswith("pretrain.") else None
+    return ".".join((path, *others)) if path.startswith("pretrain.") else None
 
 
 class Docstrings(griffe.Extension):
