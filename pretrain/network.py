@@ -218,7 +218,7 @@ def load(path: str | os.PathLike[str]) -> Network | Unrolled:
 
     Raises:
         ValueError: if the file is not such a file, is damaged, or its layers do not fit each other; the message says
-        what.
+            what.
     """
     try:
         with zipfile.ZipFile(path):  # np.load also reads other kinds of file

@@ -25,7 +25,7 @@ def digits() -> Splits:
     part, to within two examples, and each part keeps the rows in their original order.
 
     Returns:
-        Batches: x ``[batch, 64]`` float32 in [0, 1] (counts / 16), y ``[batch]`` int32 in 0..9.
+        Batches of x ``[batch, 64]`` float32 in [0, 1] (counts / 16), y ``[batch]`` int32 in 0..9.
     """
     counts, labels = load_digits(return_X_y=True)
     x, y = (counts / 16).astype(np.float32), labels.astype(np.int32)
