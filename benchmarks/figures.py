@@ -277,7 +277,8 @@ def reconstructions(path: Path, title: str, images: Mapping[str, np.ndarray]) ->
 
 def confusion(path: Path, title: str, counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
     """Confusion matrices ``[classes, classes]`` by row, a panel a row: of each class (a line) the percentage of its
-    test rows that was taken for each class; the diagonal is what was right.
+    test rows that was taken for each class; the diagonal is what was right. Classes of other data than those that
+    have the names (at smoke scale) are numbered.
     """
     with style():
         n_columns = min(3, max(len(counts), 1))
@@ -291,7 +292,7 @@ def confusion(path: Path, title: str, counts: Mapping[str, np.ndarray], classes:
         for axes, (name, found) in zip(panels, counts.items(), strict=False):
             shares = 100.0 * found / np.maximum(found.sum(axis=1, keepdims=True), 1)
             axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-            names = list(classes) or [str(number) for number in range(len(found))]
+            names = classes if len(classes) == len(found) else [str(number) for number in range(len(found))]
             axes.set_title(textwrap.fill(name, 34))
             axes.set_xticks(range(len(found)), names, rotation=45, ha="right")
             axes.set_yticks(range(len(found)), names)

@@ -1,15 +1,15 @@
 """The pretraining that was done last, kept: rows that differ only in what follows share it.
 
 A curve over numbers of labels fine-tunes one stack many times; a grid over the fine-tuning's numbers tries them on one
-stack. The stacks of one pretraining are kept, one for each of its populations of seeds, in memory and as checkpoints;
-so rows that share a pretraining must follow each other.
+stack. The stacks of one pretraining are kept, one for each of its populations of seeds, in memory and as checkpoints,
+and with each the machine that was made of it last, in memory; so rows that share a pretraining must follow each other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from benchmarks.experiment import Pairs, Plan, declared
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.fit import paired
+from pretrain.fit import Progress, paired
 from pretrain.report import Report
 from pretrain.stack import MONITOR_ROWS, Pretrained, pretrain
 from pretrain.types import Batch
@@ -34,6 +34,7 @@ class Stacks:
         self._folder = folder
         self._name = ""
         self._kept: dict[tuple[int, ...], tuple[Pretrained, Checkpoints | None]] = {}
+        self._joint: dict[tuple[int, ...], tuple[str, Progress]] = {}
         self._pairs, self._data = "", None
 
     def get(
@@ -62,12 +63,21 @@ class Stacks:
         self._kept[own] = stack, checkpoints
         return stack, False
 
+    def joint(self, plan: Plan, seeds: Sequence[int], train: Callable[[], Progress]) -> tuple[Progress, bool]:
+        """The plan's stack as one machine, trained by ``train`` if it is not there; and whether it was."""
+        assert plan.joint is not None
+        name, own = _name(plan.joint.stage, plan.joint.front), tuple(seeds)
+        kept = self._joint.get(own)
+        if kept is None or kept[0] != name:
+            self._joint[own] = name, train()
+        return self._joint[own][1], kept is not None and kept[0] == name
+
     def clear(self) -> None:
         """Lets go of the stacks and removes their checkpoints."""
         for _, checkpoints in self._kept.values():
             if checkpoints is not None:
                 checkpoints.clear()
-        self._name, self._kept = "", {}
+        self._name, self._kept, self._joint = "", {}, {}
 
     def paired(self, pairs: Pairs | None, data: Splits) -> tuple[Batch, Batch]:
         """Training rows, and the validation rows that layers are monitored on, with partners; the last are kept."""

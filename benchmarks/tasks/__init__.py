@@ -57,6 +57,7 @@ class Trained(NamedTuple):
         shared: whether it was trained for an earlier row, which its time then belongs to.
         tuned: what fine-tuning made of it, if there was any.
         joint: the stack as one deep Boltzmann machine, if it was trained as such in between.
+        joint_shared: whether that was done for an earlier row.
         beyond: stages of that stack that the row does not keep.
         fitted: of each member the classifier that is no network, in place of fine-tuning, and the seconds of each.
     """
@@ -65,6 +66,7 @@ class Trained(NamedTuple):
     shared: bool
     tuned: Progress | None
     joint: Progress | None = None
+    joint_shared: bool = False
     beyond: tuple[Progress, ...] = ()
     fitted: tuple[tuple[Fitted, float], ...] = ()
 
@@ -79,7 +81,9 @@ class Trained(NamedTuple):
     @property
     def seconds(self) -> dict[str, float]:
         """Of every stage that was trained for this row, all members together."""
-        spent = {n: p.seconds for n, p in self.stages.items() if not (self.shared and n.startswith("layer"))}
+        before = {name for name in self.stages if self.shared and name.startswith("layer")}
+        before |= {"joint"} if self.joint_shared else set()
+        spent = {name: progress.seconds for name, progress in self.stages.items() if name not in before}
         if self.beyond and not self.shared:
             spent |= {"layers above": sum(progress.seconds for progress in self.beyond)}
         return spent | ({"fitting": sum(seconds for _, seconds in self.fitted)} if self.fitted else {})

@@ -85,10 +85,10 @@ class Classification:
         if plan.baseline is not None:
             return Trained(pretrained, shared, None, fitted=_fitted(plan, pretrained, own, valid))
         assert plan.fine_tuning is not None
-        layers, joint, fixed = pretrained.layers if pretrained else (), None, 0
+        layers, joint, joint_shared, fixed = pretrained.layers if pretrained else (), None, False, 0
         if plan.joint is not None:
             assert pretrained is not None
-            joint, layers = _joint(plan, pretrained, data, seeds, context)
+            joint, joint_shared, layers = _joint(plan, pretrained, data, seeds, context)
             fixed = plan.joint.front if plan.joint.hold_front else 0
         each = plan.labels not in (None, len(data.train.x)) and len(seeds) > 1
         train = Batch(jnp.stack([b.x for b in own]), jnp.stack([b.y for b in own])) if each else own[0]  # type: ignore
@@ -103,7 +103,7 @@ class Classification:
             augment=plan.augment_tuning,
             **context.options(len(seeds)),
         )
-        return Trained(pretrained, shared, tuned, joint, beyond)
+        return Trained(pretrained, shared, tuned, joint, joint_shared, beyond)
 
     def score(self, plan: Plan, trained: Trained, data: Splits) -> np.ndarray:
         """The validation error of the epoch that is kept."""
@@ -192,30 +192,32 @@ def _fitted(plan: Plan, pretrained: Pretrained | None, own: list[Batch], valid: 
     return tuple(found)
 
 
-def _joint(plan: Plan, pretrained: Pretrained, data: Splits, seeds: list[int], context: Context) -> tuple[Any, Any]:
-    """The stack above its front trained as one deep Boltzmann machine (None of no epochs), and the layers to tune."""
+def _joint(
+    plan: Plan, pretrained: Pretrained, data: Splits, seeds: list[int], context: Context
+) -> tuple[Progress | None, bool, tuple[Any, ...]]:
+    """The stack above its front trained as one deep Boltzmann machine (None of no epochs), whether an earlier row did
+    that, and the layers to tune.
+    """
     joint = plan.joint
     assert joint is not None
     machine = joint.stage.learner
     assert isinstance(machine, DBM)
     front = pretrained.layers[: joint.front]
-    train, valid = Batch(data.train.x), Batch(data.valid.x)
-    for layer in front:
-        train, valid = codes(layer, train), codes(layer, valid)
-    params, progress = DBM.from_stack(pretrained.above(joint.front)), None
-    if joint.stage.epochs:
+
+    def train() -> Progress:
+        rows, valid = Batch(data.train.x), Batch(data.valid.x)
+        for layer in front:
+            rows, valid = codes(layer, rows), codes(layer, valid)
         folder = None if context.checkpoints is None else Checkpoints(context.checkpoints.folder / "joint")
-        progress = fine_tune(
-            (),
-            joint.stage,
-            train,
-            valid=valid,
-            seeds=seeds,
-            params=params,
-            **context._replace(checkpoints=folder).options(len(seeds)),
-        )
-        params = progress.params
-    return progress, (*front, *machine.discriminative_layers(params, joint.steps))
+        options = context._replace(checkpoints=folder).options(len(seeds))
+        start = DBM.from_stack(pretrained.above(joint.front))
+        return fine_tune((), joint.stage, rows, valid=valid, seeds=seeds, params=start, **options)
+
+    if not joint.stage.epochs:
+        params = DBM.from_stack(pretrained.above(joint.front))
+        return None, False, (*front, *machine.discriminative_layers(params, joint.steps))
+    progress, shared = context.stacks.joint(plan, seeds, train)
+    return progress, shared, (*front, *machine.discriminative_layers(progress.params, joint.steps))
 
 
 def _sizes(trained: Trained) -> list[int]:
