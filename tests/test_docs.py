@@ -18,8 +18,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-WITHOUT = {"guide/own-data.md"} if not hasattr(pt.data, "examples") else set()
-"""Pages whose interface is not there yet."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -30,7 +28,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def checked(language: str) -> list[Any]:
     """The pages that have such blocks."""
     found = [page for page in PAGES if blocks(page, language)]
-    return [pytest.param(page, id=str(page.relative_to(DOCS))) for page in found if _name(page) not in WITHOUT]
+    return [pytest.param(page, id=_name(page)) for page in found]
 
 
 def _name(page: Path) -> str:
@@ -47,7 +45,14 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             exec(compile(block, _name(page), "exec", dont_inherit=True), namespace)
 
 
-OPTIONS = {"list": command_line.List, "render": command_line.Render, "speed": command_line.Speed}
+OPTIONS = {
+    "list": command_line.List,
+    "render": command_line.Render,
+    "report": command_line.Report,
+    "speed": command_line.Speed,
+    "fit": command_line.Fit,
+    "predict": command_line.Predict,
+}
 
 
 def commands(page: Path) -> list[list[str]]:
