@@ -89,7 +89,11 @@ class Size:
             "adam": Plan((), stage(optimizer=Adam(0.001))),
             "relu": Plan((), stage(network(activation="relu", initialization="he"))),
             "early-stopping": Plan((), stage(optimizer=Adam(0.001), epochs=5 * self.epochs, patience=5)),
-            "weight-decay": Plan((), stage(optimizer=Adam(0.001, weight_decay=1e-5))),
+            "weight-decay": Plan(
+                (),
+                stage(optimizer=Adam(0.001, weight_decay=1e-5)),
+                grid={"fine_tuning.optimizer.weight_decay": (1e-5, 1e-4, 1e-3)},
+            ),
             "dropout": Plan((), stage(network(dropout=0.3), optimizer=Adam(0.001))),
             "rotations": Plan((), stage(optimizer=Adam(0.001)), augment_tuning=Rotations((self.side, self.side), 15.0)),
             "convolutions": Plan((), stage(ConvNet(10, shape), optimizer=Adam(0.001))),
