@@ -72,7 +72,11 @@ def _mean(seeds: Sequence[Sequence[float | None]]) -> np.ndarray:
     table = np.full((len(seeds), max(map(len, seeds))), np.nan)
     for seed, values in zip(table, seeds, strict=True):
         seed[: len(values)] = [math.nan if value is None else value for value in values]
-    return np.nanmean(table, axis=0)
+    there = np.isfinite(table)
+    count = there.sum(axis=0)
+    return np.divide(
+        np.where(there, table, 0.0).sum(axis=0), count, out=np.full(table.shape[1], np.nan), where=count > 0
+    )
 
 
 def weights(path: Path, title: str, counts: Mapping[str, Sequence[int]]) -> None:

@@ -155,11 +155,11 @@ def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
 def sources(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
     """Where the published figures are from."""
     text = [f"- Published: {experiment.source}."] if experiment.source else []
-    return text + [
-        f"- Published, `{item.row.name}`: {item.row.published.source.rstrip('.')}."
-        for item in rows
-        if item.row.published.source
-    ]
+    by_source: dict[str, list[str]] = {}
+    for item in rows:
+        if item.row.published.source:
+            by_source.setdefault(item.row.published.source.rstrip("."), []).append(f"`{item.row.name}`")
+    return text + [f"- Published, {', '.join(names)}: {source}." for source, names in by_source.items()]
 
 
 def reading(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:

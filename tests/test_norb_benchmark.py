@@ -20,10 +20,11 @@ from benchmarks.convnet import ConvNet
 from benchmarks.experiment import Joint, Plan
 from benchmarks.papers.larochelle2009 import tuning
 from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, gaussian, machine, output, standardised_digits
+from benchmarks.render import render
 from benchmarks.results import read_results
 from benchmarks.tasks.classification import confusion
 from pretrain import Batch
-from pretrain.data import Splits
+from pretrain.data import Shifts, Splits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -111,10 +112,10 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     """The row of a deep Boltzmann machine above a Gaussian front, of a baseline on codes and of one on pixels."""
     greedy, joint = machine((24, 16), 0.3, 6, 2, 0.02, 20)
     front = gaussian(32, 0.01, 6, 20)
+    dbm = Plan((front, *greedy), tuning(1.0, 6, 10), joint=Joint(joint, 1, gibbs_steps=5), output=output(4, 20, 10))
     plans = {
-        "dbm": Plan(
-            (front, *greedy), tuning(1.0, 6, 10), joint=Joint(joint, 1, gibbs_steps=5), output=output(4, 20, 10)
-        ),
+        "dbm": dbm,
+        "dbm-shifts": dbm.replace(augment_tuning=Shifts((1, 8, 8), 1)),  # type: ignore[attr-defined]
         "knn-srbm": Plan((front,), baseline=NearestNeighbours((1, 3))),
         "knn": Plan((), baseline=NearestNeighbours((1, 3))),
     }
@@ -125,6 +126,10 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     assert lines["dbm"]["samples"]["shape"] == [36, 8, 8]
     assert {"layer 3/3", "joint", "fine-tuning"} < lines["dbm"]["seconds"].keys()
     assert lines["dbm"]["test_error"] < 70.0
+    assert set(lines["dbm-shifts"]["seconds"]) == {"fine-tuning", "measuring"}  # of one machine with the row before
+    assert lines["dbm-shifts"]["samples"] == lines["dbm"]["samples"]
+    assert lines["dbm-shifts"]["valid_curve"] != lines["dbm"]["valid_curve"]
+    assert tmp_path / "confusion.svg" in render(EXPERIMENT, "smoke", tmp_path)  # ten classes, none of NORB's five
     assert lines["knn"]["chosen"]["k"] in (1.0, 3.0)
     assert lines["knn"]["test_error"] < 5.0
     assert lines["knn-srbm"]["test_error"] < 40.0

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import pretrain as pt
+from benchmarks import contrasts
+from benchmarks.papers import tricks
+from benchmarks.summary import Summary
 from pretrain.data import Rotations, digits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -152,3 +155,36 @@ def test_fine_tuning_sees_augmented_rows_and_its_monitors_do_not() -> None:
     output = pt.Stage(pt.Classifier(10), pt.Sgd(0.5), 1, 20)
     with pytest.raises(ValueError, match="cannot be augmented below layers that stay fixed"):
         pt.fine_tune(stack.layers, output, train, valid=valid, fixed=1, augment=Rotations((8, 8)))
+
+
+def told(row: str, test: float, curve: list[float]) -> str:
+    """What is said of one row beside the lecture."""
+    found = tricks.EXPERIMENT.row(row)
+    line = {"seed": 0, "finite": True, "scale": "quick", "test_error": test, "test_rows": 10_000, "valid_curve": curve}
+    line["hyperparameters"] = {"fine_tuning": {"batch_size": 100}}
+    return "\n".join(tricks.beside([Summary(found, (line,))]))
+
+
+def test_what_is_said_beside_the_lecture_is_what_the_curve_shows() -> None:
+    assert "10.9% here, 16% in the lecture" in told("base", 10.9, [50.0, 15.9, 10.4])
+    assert "in epoch 2 of 3, after 200 updates, and goes on to 10.4%" in told("base", 10.9, [50.0, 15.9, 10.4])
+    assert "no epoch here has reached it; the best validation error is 40.0%" in told("base", 41.0, [50.0, 40.0, 45.0])
+    assert "they agree to a point" in told("nine-layers", 89.7, [89.7])
+    assert told("adam", 4.6, [4.6]) == ""  # the lecture gives no figure
+
+
+def test_every_row_is_in_a_panel_and_every_panel_has_rows() -> None:
+    rows = {row.name for row in tricks.EXPERIMENT.rows}
+    assert rows == {name for names in tricks.PANELS.values() for name in names}
+    assert set(tricks.EXPERIMENT.weights) <= rows
+
+
+def test_weights_are_counted_by_size() -> None:
+    counts = np.array(contrasts.counted([np.array([[0.001, 0.5], [-0.5, 7.0]]), np.array([[-3.0]])]))
+    assert counts.sum() == 5
+    middle = contrasts.BINS // 2
+    assert counts[[0, middle // 2, middle, 3 * middle // 2, -1]].tolist() == [1, 1, 1, 1, 1]
+
+
+def test_panels_draw_the_mean_of_the_seeds_that_reached_an_epoch() -> None:
+    np.testing.assert_allclose(contrasts._mean([[4.0, 2.0, None], [6.0]]), [5.0, 2.0, np.nan])

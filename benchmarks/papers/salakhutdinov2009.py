@@ -206,6 +206,8 @@ EXPERIMENT = Experiment(
         "an eye: the baselines on pixels see these.",
         "Validation pairs are of objects (one a category) that are not trained on, but at scale `random`; published "
         "errors were chosen on a random split, which shares its objects with the training pairs.",
+        "Stacks of RBMs and machines keep the last epoch, the other networks the one that does best on the validation "
+        "pairs; `-shifts`: fine-tuned twice as long, every pair moved by up to 3 pixels each time it comes up.",
         "Filters and samples show the left eye's image above the right one's.",
     ),
 )
