@@ -65,7 +65,7 @@ check("rbm", LEARNERS["rbm"], both, 1e-4)
 with pytest.raises(ValueError, match=r"25 rows of a minibatch cannot be divided evenly over 2 devices \('batch'\)"):
     pt.run(LEARNERS["rbm"], pt.Sgd(0.1), TRAIN, epochs=1, batch_size=25, seeds=range(8), mesh=both)
 
-stages = [pt.Stage(LEARNERS["rbm"], pt.Momentum(0.1), 2, 20), pt.Stage(pt.Autoencoder(8), pt.Momentum(0.1), 2, 20)]
+stages = [pt.Stage(pt.Autoencoder(8), pt.Momentum(0.1), 2, 20)]
 tuning = pt.Stage(pt.Classifier(10), pt.Sgd(0.5), 3, 20, patience=3)
 results = []
 for mesh in (None, members):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,7 +201,7 @@ def test_what_was_published_is_table_1s() -> None:
 def test_every_declaration_is_whole(experiment: Experiment) -> None:
     """Every row has a plan at every scale (of the label counts: at those the data allows; but for the one that only
     compares hold-outs), its grid names numbers it
-    has, its classifier has as many classes as its data and an early stop.
+    has, its classifier has as many classes as its data and, but for NORB's machines, an early stop.
     """
     assert len({row.name for row in experiment.rows}) == len(experiment.rows)
     for row in experiment.rows:
@@ -208,7 +209,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
         for scale, plan in row.plans.items():
             assert plan.pretraining or plan.fine_tuning or plan.baseline
             if experiment.task.measure == "error" and plan.baseline is None:
-                assert plan.fine_tuning.patience is not None
+                assert plan.fine_tuning.patience is not None or experiment.name == "norb"
                 n_classes = 5 if experiment.scales[scale].data in ("norb", "subset", "subset-random") else 10
                 assert plan.fine_tuning.learner.n_classes == n_classes
             for path in plan.grid:
@@ -240,7 +241,7 @@ def test_every_stack_fits_mnist(plan: Plan) -> None:
 
 
 SOME = {
-    "family": "kernel-pca,embedding,slow-features",
+    "family": "kernel-pca,slow-features",
     "labels": "srbm-50,srbm-1197",
     "histogram": "sdae-2,sdae-1,sdae-marginals",
     "likelihood": "rbm-cd1-20,dbn-up-down",
@@ -271,7 +272,7 @@ def test_the_family_learns(some: Path) -> None:
         assert line["test_error"] < 25.0, row  # chance is 90
     text = (some / "family" / "smoke" / "table.md").read_text()
     assert "2.40" in text  # what was published stands beside it, with its source
-    assert "Published, `deep-2009`: Larochelle" in text
+    assert re.search("Published, .*`deep-2009`.*: Larochelle", text)
 
 
 def test_more_labels_help_and_share_a_stack(some: Path) -> None:

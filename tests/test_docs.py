@@ -14,7 +14,7 @@ import tyro
 import pretrain as pt
 from benchmarks import __main__ as command_line
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.guide, pytest.mark.usefixtures("quick_compilation")]
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

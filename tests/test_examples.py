@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.guide, pytest.mark.usefixtures("quick_compilation")]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -265,11 +265,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Scale <code>smoke</code>" in (tmp_path / "index.html").read_text()
 
 
-def test_a_report_initialises_no_jax_backend(tmp_path: Path) -> None:
+def test_rendering_and_reporting_initialise_no_jax_backend(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, test_render as t\n"
         "from jax._src import xla_bridge\n"
         "from benchmarks.report import report\n"
+        "t.render(t.EXPERIMENT, 'quick', pathlib.Path(sys.argv[1]) / 'toy' / 'quick')\n"
         "report({'toy': t.EXPERIMENT}, pathlib.Path(sys.argv[1]))\n"
         "sys.exit(xla_bridge.backends_are_initialized())\n"
     )

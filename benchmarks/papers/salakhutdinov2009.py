@@ -94,6 +94,7 @@ def plans(
     tuning_epochs: int,
     batch_size: int,
     layers: int = 3,
+    joint_epochs: int | None = None,
     gaussian_rate: float = 0.01,
 ) -> dict[str, Plan]:
     """Every row at one scale: layers of the same size, the same fine-tuning grid.
@@ -102,7 +103,7 @@ def plans(
     of others (benchmarks/NOTES.md).
     """
     front = gaussian(n_hidden, gaussian_rate, front_epochs, batch_size)
-    greedy, joint = machine((n_hidden, n_hidden), 0.05, epochs, epochs, 0.01, batch_size)
+    greedy, joint = machine((n_hidden, n_hidden), 0.05, epochs, joint_epochs or epochs, 0.01, batch_size)
     tuned = tuning(1.0, tuning_epochs, batch_size // 2, n_classes=n_classes)
     last = tuned.replace(patience=None)  # type: ignore[attr-defined]
     longer_last = tuning(1.0, 2 * tuning_epochs, batch_size // 2, n_classes=n_classes).replace(patience=None)  # type: ignore[attr-defined]
@@ -148,7 +149,7 @@ SCALES = {
     "smoke": plans(24, (1, 8, 8), 10, 2, 2, 3, 20, layers=2),
     "quick": QUICK,
     "random": {name: QUICK[name] for name in ("svm", "lr", "knn", "saa")},
-    "paper": plans(1000, SHAPE, 5, 30, 60, 20, 100),
+    "paper": plans(1000, SHAPE, 5, 30, 60, 20, 100, joint_epochs=6),
 }
 
 
