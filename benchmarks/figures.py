@@ -71,7 +71,7 @@ def validation_curves(
         title: above it.
         curves: values by row, seed and epoch; seeds may have stopped at different epochs, and the mean is then over
             those that reached the epoch.
-        label: of the measure; an error is in percent.
+        label: of the measure; a validation error is in percent.
     """
     with style():
         names = {
@@ -81,7 +81,7 @@ def validation_curves(
         figure = Figure(figsize=(9.0, max(4.6, 0.19 * n_lines + 0.6)), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
         axes = figure.add_subplot()
-        unit = ", percent" if label.endswith(" error") else ""
+        unit = ", percent" if label == "validation error" else ""
         axes.set(xlabel="epoch of fine-tuning", ylabel=f"{label}{unit} (log scale)")
         axes.set_yscale("log")
         looks = itertools.product(LINES, COLOURS)
