@@ -14,19 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.figures import COLOURS, LEAST, plain_ticks, save, style
+from benchmarks.pictures import BINS, LIMIT
 
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 COLUMNS = 3
 DASHES = ("-", "--", ":", "-.")
-LIMIT, BINS = 1.0, 100
-"""Weights are counted in so many bins from -`LIMIT` to `LIMIT`; those beyond in the outermost."""
-
-
-def counted(weights: Sequence[np.ndarray]) -> list[int]:
-    """How many of all weights lie in each bin."""
-    values = np.concatenate([np.ravel(array) for array in weights])
-    edges = np.linspace(-LIMIT, LIMIT, BINS + 1)
-    return np.histogram(np.clip(values, -LIMIT, LIMIT), edges)[0].tolist()
 
 
 def panels(
@@ -85,7 +77,7 @@ def weights(path: Path, title: str, counts: Mapping[str, Sequence[int]]) -> None
     Args:
         path: of the figure.
         title: above it.
-        counts: of each row, as `counted` gives them.
+        counts: of each row, as `benchmarks.pictures.counted` gives them.
     """
     with style():
         figure = Figure(figsize=(9.0, 4.2), layout="constrained")

@@ -1,16 +1,19 @@
-"""Pictures as a result keeps them: small, at 8 bits a pixel, in a line of JSON."""
+"""Pictures as a result keeps them: small, at 8 bits a pixel, in a line of JSON; and weights, counted by their size."""
 
 from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 FILTERS = 36
 """Filters of a layer that are kept."""
+
+LIMIT, BINS = 1.0, 100
+"""Weights are counted in so many bins from -`LIMIT` to `LIMIT`; those beyond in the outermost."""
 
 
 def filters(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
@@ -38,3 +41,10 @@ def unpacked(stored: Mapping[str, Any]) -> np.ndarray:
     """The pictures ``[filters, height, width]`` that were packed."""
     levels = np.frombuffer(zlib.decompress(base64.b64decode(stored["data"])), np.int8).reshape(stored["shape"])
     return np.asarray(stored["scales"])[:, None, None] * levels / 127.0
+
+
+def counted(weights: Sequence[np.ndarray]) -> list[int]:
+    """How many of all weights lie in each of `BINS` bins."""
+    values = np.concatenate([np.ravel(array) for array in weights])
+    edges = np.linspace(-LIMIT, LIMIT, BINS + 1)
+    return np.histogram(np.clip(values, -LIMIT, LIMIT), edges)[0].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pretrain as pt
-from benchmarks import contrasts
+from benchmarks import contrasts, pictures
 from benchmarks.papers import tricks
 from benchmarks.summary import Summary
 from pretrain.data import Rotations, digits
@@ -180,9 +180,9 @@ def test_every_row_is_in_a_panel_and_every_panel_has_rows() -> None:
 
 
 def test_weights_are_counted_by_size() -> None:
-    counts = np.array(contrasts.counted([np.array([[0.001, 0.5], [-0.5, 7.0]]), np.array([[-3.0]])]))
+    counts = np.array(pictures.counted([np.array([[0.001, 0.5], [-0.5, 7.0]]), np.array([[-3.0]])]))
     assert counts.sum() == 5
-    middle = contrasts.BINS // 2
+    middle = pictures.BINS // 2
     assert counts[[0, middle // 2, middle, 3 * middle // 2, -1]].tolist() == [1, 1, 1, 1, 1]
 
 

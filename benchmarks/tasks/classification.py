@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import pictures
-from benchmarks.contrasts import counted
 from benchmarks.experiment import Keep, Plan
 from benchmarks.tasks import Context, Trained
 from pretrain import keep_lowest, population, shuffle
@@ -141,7 +140,7 @@ class Classification:
                 line["chosen"], line["tried"] = fitted.values, fitted.tried
             elif seed == 0 and finite and self.weights:
                 assert tuned is not None
-                line["weights"] = counted(_matrices(population.member(tuned.params, index)))
+                line["weights"] = pictures.counted(_matrices(population.member(tuned.params, index)))
             elif seed == 0 and finite:
                 line["filters"] = _filters(plan, trained, index, image_shape)
                 if trained.joint is not None:

@@ -7,7 +7,6 @@ kept. A whole number of -1 is no label (`pretrain.types.UNLABELLED`).
 
 from __future__ import annotations
 
-import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -169,47 +168,33 @@ def _folder(folder: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, np.
     if len({bool(parts) for parts in below}) == 2:
         lone = files[[bool(parts) for parts in below].index(False)]
         raise BadFile(f"{folder} has images in sub-folders, one a class, and beside them, like {lone.name}: move these")
-    if size is None:
-        size = _size(files)
-    pixels = np.empty((len(files), *size), np.uint8)
-    for row, file in enumerate(files):
-        pixels[row] = _image(file, size)
-    return pixels, np.array([parts[0] for parts in below]) if below[0] else None
+    rows: list[np.ndarray] = []
+    for file in files:
+        rows.append(_grey(file, size))
+        (height, width), own = rows[0].shape, rows[-1].shape
+        if own != (height, width):
+            raise BadFile(
+                f"{files[0]} has {height * width} pixels ({height} x {width}), {file} {own[0]} x {own[1]}: give a size "
+                "(height, width) to scale all to"
+            )
+    return np.stack(rows), np.array([parts[0] for parts in below]) if below[0] else None
 
 
 def _shown(path: Path, folder: Path) -> bool:
     return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _size(files: list[Path]) -> tuple[int, int]:
-    """The one (height, width) of all images."""
-    sizes: dict[tuple[int, int], Path] = {}
-    for file in files:
-        with _picture(file) as picture:
-            sizes.setdefault((picture.height, picture.width), file)
-        if len(sizes) == 2:
-            (first, one), (second, other) = sizes.items()
-            raise BadFile(
-                f"{one} has {math.prod(first)} pixels ({first[0]} x {first[1]}), {other} {second[0]} x {second[1]}: "
-                "give a size (height, width) to scale all to"
-            )
-    return next(iter(sizes))
-
-
-def _picture(file: Path) -> Image.Image:
+def _grey(file: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """An image's grey levels ``[height, width]``, scaled to a size if there is one."""
     try:
-        return Image.open(file)
-    except (UnidentifiedImageError, OSError) as error:
-        raise BadFile(f"{file} is no image that can be read: {error}") from error
-
-
-def _image(file: Path, size: tuple[int, int]) -> np.ndarray:
-    with _picture(file) as picture:
-        if picture.mode.startswith(("I", "F")):
-            raise BadFile(f"{file} has more than 8 bits a pixel: convert it to 8, or give an array")
-        try:
+        with Image.open(file) as picture:
+            if picture.mode.startswith(("I", "F")):
+                raise BadFile(f"{file} has more than 8 bits a pixel: convert it to 8, or give an array")
             grey = picture.convert("L")
-        except OSError as error:
-            raise BadFile(f"{file} is damaged: {error}") from error
-    height, width = size
-    return np.asarray(grey if grey.size == (width, height) else grey.resize((width, height), Image.Resampling.BILINEAR))
+    except UnidentifiedImageError as error:
+        raise BadFile(f"{file} is no image that can be read: {error}") from error
+    except OSError as error:
+        raise BadFile(f"{file} is damaged: {error}") from error
+    if size is not None and grey.size != (size[1], size[0]):
+        grey = grey.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(grey)

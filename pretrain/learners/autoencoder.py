@@ -2,8 +2,8 @@
 
 ::
 
-    code           h = sigmoid(x~ W + b)            x~ = corruption(x); x~ = x without one
-    reconstruction z = W' or W^T applied to h, plus c
+    code           h = s(x~ W + b)                  x~ = corruption(x); x~ = x without one; s: sigmoid, or another
+    reconstruction z = h V + c                      tied: V = W^T
     cross-entropy  L = - sum_i [x_i log sigmoid(z_i) + (1 - x_i) log(1 - sigmoid(z_i))]
     squared error  L = sum_i (x_i - z_i)^2
     objective      mean of L over rows, plus penalty(h)
