@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,29 @@ def test_a_peer_reports_every_epoch(module: str, task: str) -> None:
     importlib.import_module(f"benchmarks.peers.{module}").train(synthetic(setting), setting, facts.append)
     assert len(facts) == setting.epochs
     assert all(fact["device"] and fact["precision"].startswith("float32") for fact in facts)
+
+
+SLOW_CONTENDER = """
+import sys, time, types
+from benchmarks.peers import Setting, worker
+
+def train(x, setting, done):
+    for _ in range(setting.epochs):
+        time.sleep(0.01)
+        done({"rows": len(x)})
+
+slow = types.SimpleNamespace(ALGORITHM="", PACKAGES=(), TASKS=("cd",), SHARE=50, train=train)
+sys.modules["benchmarks.peers.torch_loop"] = slow
+worker.main("torch", Setting(rows=200, epochs=3, n_visible=4))
+"""
+
+
+def test_a_slow_peer_is_timed_on_a_share_of_the_rows() -> None:
+    """It sleeps a hundredth of a second an epoch; with a share of fifty that counts for half a second."""
+    ran = subprocess.run([sys.executable, "-c", SLOW_CONTENDER], input="\n", capture_output=True, text=True, check=True)
+    warm, timed = (json.loads(line) for line in ran.stdout.splitlines())
+    assert warm["rows"] == 4
+    assert timed["seconds"] >= 0.5
 
 
 def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

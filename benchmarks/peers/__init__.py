@@ -5,6 +5,7 @@ A contender is a module with
 - ``ALGORITHM``: a sentence on what one epoch of it does;
 - ``PACKAGES``: the distributions whose versions belong to its result;
 - ``TASKS``: of `TASKS` those it can do;
+- ``SHARE``, if an epoch of it takes very long: it is given one row in so many, and its seconds are multiplied;
 - ``train(x, setting, done)``: trains on the rows ``x`` and calls ``done(facts)`` after every epoch, the compiling or
   warming-up ones (`Setting.warmup`) included, with whatever is worth noting about how it ran.
 
@@ -31,6 +32,7 @@ CONTENDERS = {
     "scikit-learn": "scikit_learn",
     "learnergy": "learnergy_rbm",
     "rbms": "rbms_pcd",
+    "thrml": "thrml_ising",
 }
 """Name in the output to module of this package, in the order in which they take turns."""
 

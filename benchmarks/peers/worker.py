@@ -55,6 +55,7 @@ def main(name: str, setting: Setting) -> None:
     if setting.task not in contender.TASKS:
         return say(absent=f"{NO_SUCH} {setting.task}")
 
+    share = getattr(contender, "SHARE", 1)
     epoch, idle_cpu, started = 0, 0.0, Clock()
 
     def done(facts: dict[str, Any]) -> None:
@@ -67,13 +68,14 @@ def main(name: str, setting: Setting) -> None:
             warm = {"warmup_seconds": ended.wall - started.wall, "versions": versions(contender.PACKAGES)}
             say(algorithm=contender.ALGORITHM, **facts, **warm)
         else:
-            say(seconds=ended.wall - started.wall, idle_cpu_seconds=idle_cpu, others=ended.others_since(started))
+            seconds = share * (ended.wall - started.wall)
+            say(seconds=seconds, idle_cpu_seconds=idle_cpu, others=ended.others_since(started))
         if not sys.stdin.readline():
             raise SystemExit
         started = Clock()
         idle_cpu = started.cpu - ended.cpu
 
-    x = synthetic(setting)
+    x = synthetic(setting)[: setting.rows // share]
     started = Clock()
     contender.train(x, setting, done)
 
