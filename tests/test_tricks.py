@@ -14,6 +14,7 @@ from benchmarks import contrasts, pictures
 from benchmarks.papers import tricks
 from benchmarks.summary import Summary
 from pretrain.data import Rotations, digits
+from pretrain.layers import Rescaling
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -115,6 +116,16 @@ def test_without_dropout_the_network_is_the_geometric_mean_of_all_masks() -> Non
     assert nearest.min(axis=1).max() < 1e-4
     shares = np.bincount(nearest.argmin(axis=1), minlength=len(masks)) / len(seen)
     np.testing.assert_allclose(shares, chances, atol=5 * np.sqrt(0.25 / len(seen)))
+
+
+def test_layers_that_stay_fixed_drop_nothing() -> None:
+    x, key = jnp.asarray(X), jax.random.key(0)
+    learner = pt.Classifier(3, dropout=0.5)
+    top = pt.Dense(jnp.ones((5, 3)), jnp.zeros(3), "linear")
+    rescaled = pt.Network((Rescaling(jnp.zeros(5), jnp.ones(5)), top), head=True)
+    np.testing.assert_array_equal(learner._training_logits(rescaled, x, key), rescaled(x))
+    dense = pt.Network((pt.Dense(jnp.eye(5), jnp.zeros(5), "linear"), top), head=True)  # the same function
+    assert (learner._training_logits(dense, x, key) != dense(x)).any()
 
 
 def test_rotations_turn_within_their_range_and_none_is_none() -> None:

@@ -69,7 +69,8 @@ class Classifier:
         output_scale: initial output weights are U(-output_scale/sqrt(n_in), output_scale/sqrt(n_in)); 0 starts at zero.
         initialization: of the hidden weights, a key of `pretrain.layers.INITIALIZATIONS`: ``uniform`` for
             U(-1/sqrt(n_in), 1/sqrt(n_in)), ``glorot`` for tanh and sigmoid units, ``he`` for rectified linear ones.
-        dropout: probability of dropping each hidden unit while training; None is no dropout.
+        dropout: probability of dropping each hidden unit while training; None is no dropout. Layers that stay fixed
+            drop none: what they hand on beside their input would be dropped twice.
         input_dropout: the same of each input.
     """
 
@@ -117,7 +118,7 @@ class Classifier:
             x = drop(x, jax.random.fold_in(key, 0), self.input_dropout)
         for index, layer in enumerate(params.layers[:-1]):
             x = layer(x)
-            if self.dropout is not None:
+            if self.dropout is not None and not getattr(layer, "fixed", False):
                 x = drop(x, jax.random.fold_in(key, index + 1), self.dropout)
         return params.layers[-1](x)
 
