@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jaxlib
 import pytest
@@ -13,6 +14,8 @@ if jaxlib.__version__.startswith("0.10."):  # compile in a third of the time; an
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
 import jax  # after the flags
+
+pytest.register_assert_rewrite("contract_cases", "enumerated_dbm", "enumerated_dbn")  # they assert, and should say what
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +32,11 @@ def _forget_compiled() -> Iterator[None]:
     """What one test file compiled is of no use to the next, and every garbage collection would walk through it."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the machine's own is read: no variables, no caches, no prepared directories."""
+    monkeypatch.delenv("PRETRAIN_DATA", raising=False)
+    monkeypatch.setenv("PRETRAIN_CACHE", str(tmp_path / "default-cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no-prepared"))

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx, struct
 
 import pretrain as pt
-from pretrain import fit, population, stack
+from pretrain import population, stack
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import digits
 from pretrain.fit import Progress
@@ -250,9 +250,6 @@ def test_progress_delivers_the_last_parameters_without_early_stopping(data: pt.d
     assert jnp.asarray(progress.fits.step).tolist() == [2 * (1197 // 20)]
 
 
-# ---------------------------------------------------------------- solvers, pairs by row number, labels, the probe
-
-
 def test_a_solver_is_a_stage_like_any_other(data: pt.data.Splits, tmp_path) -> None:
     """Standardised, so that a Gaussian RBM can stand on it; kept in a checkpoint and fine-tuned under a classifier."""
     stages = [
@@ -272,68 +269,3 @@ def test_a_solver_is_a_stage_like_any_other(data: pt.data.Splits, tmp_path) -> N
     tuned = pt.fine_tune(first.layers, TUNING.replace(epochs=30), data.train, valid=data.valid, seeds=SEEDS)
     assert (np.asarray(tuned.best.score) < 50.0).all()  # six linear units of twelve; chance is 90
     assert pt.encode(pt.member(tuned.params, 0), data.test.x).shape == (300, 6)
-
-
-def test_pairs_by_row_number_are_the_pairs_they_name(data: pt.data.Splits) -> None:
-    """One candidate a row: the same bits as its features, in training, on the monitors, and through a stack."""
-    rows = np.random.default_rng(0).integers(0, 100, (100, 1))
-    x, options = data.train.x[:100], {"epochs": 2, "batch_size": 20, "seeds": SEEDS}
-    learner, recipe = pt.Embedding(8), pt.Sgd(0.1)
-    by_number, by_value = pt.Batch(x, pair=jnp.asarray(rows)), pt.Batch(x, pair=x[rows[:, 0]])
-    runs = [pt.run(learner, recipe, b, monitors={"valid": b}, **options) for b in (by_number, by_value)]
-    jax.tree.map(np.testing.assert_array_equal, runs[0].params, runs[1].params)
-    jax.tree.map(np.testing.assert_array_equal, runs[0].history, runs[1].history)
-    stages = [pt.Stage(learner, recipe, epochs=1, batch_size=20)] * 2
-    stacks = [pt.pretrain(stages, b, valid=b, seeds=SEEDS) for b in (by_number, by_value)]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), stacks[0].params, stacks[1].params)
-
-
-def test_of_several_candidates_all_come_up(data: pt.data.Splits) -> None:
-    """A learner that records which partner it saw: over some epochs each row meets each of its three candidates."""
-    n_rows, candidates = 40, np.arange(120).reshape(40, 3)
-    train = pt.Batch(jnp.arange(120.0)[:, None], pair=jnp.asarray(np.concatenate([candidates] * 3)))
-    seen = [
-        fit._drawn(train, jax.tree.map(lambda leaf: leaf[:n_rows], train), jax.random.key(step)).pair[:, 0]
-        for step in range(40)
-    ]
-    for row, met in enumerate(np.asarray(seen, int).T):
-        assert set(met) == set(candidates[row])
-
-
-def test_partially_supervised_layers_learn_from_the_labels_there_are(data: pt.data.Splits) -> None:
-    """With few labels and a large weight the codes tell the classes better than without; weight 0 changes nothing."""
-    y = np.where(np.arange(len(data.train.x)) % 10 == 0, data.train.y, -1)
-    train = data.train._replace(y=jnp.asarray(y))
-    stages = [pt.Stage(pt.Autoencoder(16), pt.Momentum(0.05), epochs=10, batch_size=20)]
-    plain, none, much = (pt.pretrain(stages, train, seeds=SEEDS, label_weight=w) for w in (None, 0.0, 3.0))
-    np.testing.assert_allclose(none.layers[0].weights, plain.layers[0].weights, atol=1e-6)
-    errors = []
-    for stack_ in (plain, much):
-        codes = stack.codes(stack_.layers[0], data.valid)
-        learned = pt.run(Classifier(10), pt.Sgd(0.5), pt.Batch(codes.x[0], data.valid.y), epochs=10, batch_size=20)
-        errors.append(float(learned.history["error"][-1, 0]))
-    assert errors[1] < errors[0]
-    with pytest.raises(ValueError, match="label_weight needs labelled training rows"):
-        pt.pretrain(stages, train._replace(y=jnp.full(len(y), -1)), label_weight=1.0)
-
-
-def test_a_probe_is_in_the_history_and_changes_no_bit(data: pt.data.Splits) -> None:
-    options = {"epochs": 2, "batch_size": 20, "seeds": SEEDS}
-    with_probe, without = (
-        pt.run(pt.BernoulliRBM(8), pt.Sgd(0.1), data.train, probe=p, **options) for p in (True, False)
-    )
-    jax.tree.map(np.testing.assert_array_equal, with_probe.params, without.params)
-    assert set(with_probe.history) - set(without.history) == {"update_ratio", "dead_units", "saturated_units"}
-
-
-def test_labels_may_be_each_members_own(data: pt.data.Splits) -> None:
-    """Two members on rows of their own are what each is alone."""
-    parts = [pt.Batch(data.train.x[i : i + 60], data.train.y[i : i + 60]) for i in (0, 60)]
-    both = pt.Batch(jnp.stack([p.x for p in parts]), jnp.stack([p.y for p in parts]))
-    options = {"epochs": 3, "batch_size": 20}
-    together = pt.run(Classifier(10), pt.Sgd(0.5), both, seeds=SEEDS, **options)
-    for index, (seed, part) in enumerate(zip(SEEDS, parts, strict=True)):
-        alone = pt.run(Classifier(10), pt.Sgd(0.5), part, seeds=[seed], **options)
-        np.testing.assert_allclose(
-            together.params.layers[0].weights[index], alone.params.layers[0].weights[0], atol=1e-6
-        )

@@ -1,30 +1,21 @@
-"""The command line as a user meets it: smoke runs, resuming after a kill, wrong names, the grid."""
+"""The command line as a user meets it: smoke runs, resuming after a kill, wrong names, the grid, stored results."""
 
 import dataclasses
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
-from sklearn.decomposition import PCA as SklearnPCA
 
 from benchmarks import runner
 from benchmarks.__main__ import EXPERIMENTS, main
-from benchmarks.experiment import Experiment, Plan, declaration_hash, declared, replaced
-from benchmarks.papers import larochelle2009
 from benchmarks.results import JOURNAL, only_run, read_results, store
 from benchmarks.tasks.classification import Classification
-from pretrain.data import binarised, digits
-from pretrain.population import member_keys
-from pretrain.preflight import check_stages
-from pretrain.types import Batch
+from pretrain.data import digits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -180,148 +171,6 @@ def test_the_grid_is_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (line,) = read_results(tmp_path / "mnist" / "smoke" / "results.jsonl")
     assert line["selection"] is None
     assert line["command"].endswith("--rows shallow --grid")
-
-
-def test_the_hash_names_what_is_run() -> None:
-    row = EXPERIMENT.row("srbm")
-    plan = row.plans["smoke"]
-    other = replaced(plan, "pretraining.*.optimizer.learning_rate", 0.123)
-    assert {stage.optimizer.learning_rate for stage in other.pretraining} == {0.123}
-    hashes = {declaration_hash(EXPERIMENT, row, "smoke", p) for p in (plan, other)}
-    assert len(hashes) == 2
-
-
-def test_what_was_published_is_table_1s() -> None:
-    assert {row.name: row.published for row in EXPERIMENT.rows} == {
-        name: published for name, (_, published) in larochelle2009.TITLES.items()
-    }
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS.keys())
-def test_every_declaration_is_whole(experiment: Experiment) -> None:
-    """Every row has a plan at every scale (of the label counts: at those the data allows; but for the one that only
-    compares hold-outs), its grid names numbers it
-    has, its classifier has as many classes as its data and, but for NORB's machines, an early stop.
-    """
-    assert len({row.name for row in experiment.rows}) == len(experiment.rows)
-    for row in experiment.rows:
-        assert row.series or set(row.plans) >= set(experiment.scales) - {"random"}
-        for scale, plan in row.plans.items():
-            assert plan.pretraining or plan.fine_tuning or plan.baseline
-            if experiment.task.measure == "error" and plan.baseline is None:
-                assert plan.fine_tuning.patience is not None or experiment.name == "norb"
-                n_classes = 5 if experiment.scales[scale].data in ("norb", "subset", "subset-random") else 10
-                assert plan.fine_tuning.learner.n_classes == n_classes
-            for path in plan.grid:
-                assert replaced(plan, path, 0.123) != plan
-            assert len(declaration_hash(experiment, row, scale, plan)) == 12
-    for scale in experiment.scales.values():
-        assert scale.data in experiment.data
-        assert scale.data in experiment.image_shape
-
-
-def distinct_stacks() -> list[tuple[str, Plan]]:
-    """Every pretraining that is declared for MNIST."""
-    found = {
-        json.dumps(declared(plan.pretraining)): (f"{experiment.name}-{row.name}-{scale}", plan)
-        for experiment in EXPERIMENTS.values()
-        for row in experiment.rows
-        for scale, plan in row.plans.items()
-        if plan.pretraining and experiment.scales[scale].data == "mnist"
-    }
-    return list(found.values())
-
-
-@pytest.mark.parametrize("plan", [p for _, p in distinct_stacks()], ids=[name for name, _ in distinct_stacks()])
-def test_every_stack_fits_mnist(plan: Plan) -> None:
-    """Sizes, inputs and needs of all layers, found from shapes: nothing is trained."""
-    x = jnp.zeros((2_500, 784))
-    train = Batch(x, jnp.zeros(2_500, jnp.int32), x)
-    check_stages(plan.pretraining, train, train, member_keys([0]))
-
-
-SOME = {
-    "family": "kernel-pca,slow-features",
-    "labels": "srbm-50,srbm-1197",
-    "histogram": "sdae-2,sdae-1,sdae-marginals",
-    "likelihood": "rbm-cd1-20,dbn-up-down",
-    "autoencoder": "deep-autoencoder-2d,pca-2d",
-}
-"""Of each experiment the rows that try what the others do not."""
-
-
-@pytest.fixture(scope="module")
-def some(tmp_path_factory: pytest.TempPathFactory, quick_compilation: None) -> Path:
-    """These rows at smoke scale, through the command line."""
-    out = tmp_path_factory.mktemp("some")
-    for name, rows in SOME.items():
-        assert main([name, "--scale", "smoke", "--seeds", "1", "--rows", rows, "--out", str(out)]) == 0
-    return out
-
-
-def stored(some: Path, experiment: str) -> dict[str, dict]:
-    lines = read_results(some / experiment / "smoke" / "results.jsonl")
-    assert [line["row"] for line in lines] == SOME[experiment].split(",")
-    assert all(line["finite"] for line in lines)
-    assert not (some / experiment / "smoke" / "checkpoints").exists()
-    return {line["row"]: line for line in lines}
-
-
-def test_the_family_learns(some: Path) -> None:
-    for row, line in stored(some, "family").items():
-        assert line["test_error"] < 25.0, row  # chance is 90
-    text = (some / "family" / "smoke" / "table.md").read_text()
-    assert "2.40" in text  # what was published stands beside it, with its source
-    assert re.search("Published, .*`deep-2009`.*: Larochelle", text)
-
-
-def test_more_labels_help_and_share_a_stack(some: Path) -> None:
-    few, many = stored(some, "labels").values()
-    assert many["test_error"] < few["test_error"]
-    assert "layer 1/3" in few["seconds"]
-    assert set(many["seconds"]) == {"fine-tuning", "measuring"}
-    folder = some / "labels" / "smoke"
-    assert (folder / "levels.svg").stat().st_size > 0
-    assert "| SRBM " in (folder / "table.md").read_text()
-
-
-def test_depths_and_what_is_kept_share_a_stack(some: Path) -> None:
-    lines = stored(some, "histogram")
-    assert [line["n_hidden"] for line in lines.values()] == [[24, 24], [24], [24, 24, 24]]
-    assert [any(stage.startswith("layer") for stage in line["seconds"]) for line in lines.values()] == [
-        True,
-        False,
-        False,
-    ]
-    assert ["layers above" in line["seconds"] for line in lines.values()] == [True, False, False]  # three, not kept
-    assert all(line["test_error"] < 30.0 for row, line in lines.items() if row != "sdae-marginals")
-
-
-def test_log_probabilities_are_those_of_the_exact_partition_function(some: Path) -> None:
-    """AIS's interval holds the exact log Z; a machine that knows the mean of each pixel is beaten."""
-    lines = stored(some, "likelihood")
-    exact = lines["rbm-cd1-20"]
-    low, high = exact["log_z_interval"]
-    assert low < exact["exact_log_z"] < high
-    train, test = (np.asarray(part.x) for part in (binarised(digits()).train, binarised(digits()).test))
-    mean = np.clip(train.mean(axis=0), 1 / len(train), 1 - 1 / len(train))
-    independent = (test * np.log(mean) + (1 - test) * np.log1p(-mean)).sum(axis=1).mean()
-    for line in lines.values():
-        low, high = line["test_log_probability_interval"]
-        assert low <= line["test_log_probability"] <= high
-        assert independent - 1.0 < line["test_log_probability"] < 0.0
-    assert (some / "likelihood" / "smoke" / "samples.svg").stat().st_size > 0
-
-
-def test_principal_components_are_those_of_scikit_learn(some: Path) -> None:
-    lines = stored(some, "autoencoder")
-    train, test = np.asarray(digits().train.x), np.asarray(digits().test.x)
-    peer = SklearnPCA(2).fit(train)
-    error = np.square(test - peer.inverse_transform(peer.transform(test))).sum(axis=1).mean()
-    assert lines["pca-2d"]["test_squared_error"] == pytest.approx(error, rel=1e-4)
-    assert lines["deep-autoencoder-2d"]["test_squared_error"] < np.square(test - train.mean(axis=0)).sum(axis=1).mean()
-    for name in ("codes.svg", "reconstructions.svg"):
-        assert (some / "autoencoder" / "smoke" / name).stat().st_size > 0
 
 
 def test_a_row_without_a_plan_at_that_scale_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
