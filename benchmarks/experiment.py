@@ -98,15 +98,12 @@ class Joint:
     Attributes:
         stage: a `pretrain.generative.DBM` and its recipe; of no epochs, the machine stays as the stack gives it.
         front: so many of the lowest layers are not part of it: their codes are what it models.
-        hold_front: whether these stay as they are while all above is fine-tuned, which is much cheaper: the mean field
-            is then computed once.
         steps: mean-field sweeps in the network that is fine-tuned.
         gibbs_steps: before a sample is shown.
     """
 
     stage: Stage
     front: int = struct.field(pytree_node=False, default=0)
-    hold_front: bool = struct.field(pytree_node=False, default=False)
     steps: int = struct.field(pytree_node=False, default=5)
     gibbs_steps: int = struct.field(pytree_node=False, default=1_000)
 
@@ -124,6 +121,8 @@ class Plan:
         keep: what of the stack goes on to the network; None: all of it. Rows that keep more or less of one stack share
             it, for a stage does not depend on those above.
         joint: trains the stack as one deep Boltzmann machine in between.
+        held: so many of the lowest layers stay as they are while all above is fine-tuned: their codes, and the mean
+            field on them, are then computed once.
         output: trains the output layer alone before fine-tuning.
         baseline: a classifier that is no network (`benchmarks.baselines`), on the codes of the stack, if there is one;
             in place of fine-tuning.
@@ -143,6 +142,7 @@ class Plan:
     augment_tuning: Augment | None = struct.field(pytree_node=False, default=None)
     keep: Keep | None = struct.field(pytree_node=False, default=None)
     joint: Joint | None = None
+    held: int = struct.field(pytree_node=False, default=0)
     output: Stage | None = None
     baseline: Baseline | None = struct.field(pytree_node=False, default=None)
     labels: int | None = struct.field(pytree_node=False, default=None)

@@ -37,7 +37,7 @@ def plans(
     """Every row at one scale."""
     greedy = tuple(
         decaying(
-            BernoulliRBM(n, doubled=doubled, sample_data=True),
+            BernoulliRBM(n, doubled=doubled),
             0.05,
             layer_epochs,
             batch_size,

@@ -84,11 +84,10 @@ class Classification:
         if plan.baseline is not None:
             return Trained(pretrained, shared, None, fitted=_fitted(plan, pretrained, own, valid))
         assert plan.fine_tuning is not None
-        layers, joint, joint_shared, fixed = pretrained.layers if pretrained else (), None, False, 0
+        layers, joint, joint_shared = pretrained.layers if pretrained else (), None, False
         if plan.joint is not None:
             assert pretrained is not None
             joint, joint_shared, layers = _joint(plan, pretrained, data, seeds, context)
-            fixed = plan.joint.front if plan.joint.hold_front else 0
         each = plan.labels not in (None, len(data.train.x)) and len(seeds) > 1
         train = Batch(jnp.stack([b.x for b in own]), jnp.stack([b.y for b in own])) if each else own[0]  # type: ignore
         tuned = fine_tune(
@@ -98,7 +97,7 @@ class Classification:
             valid=valid,
             seeds=seeds,
             output=plan.output,
-            fixed=fixed,
+            fixed=plan.held,
             augment=plan.augment_tuning,
             **context.options(len(seeds)),
         )
