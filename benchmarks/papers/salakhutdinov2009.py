@@ -132,7 +132,7 @@ def plans(
         "dbm": Plan((front, *greedy), last, **machine_rows),
         "dbm-shifts": Plan((front, *greedy), last, augment=shifts, **machine_rows),
         **{name: Plan((), baseline=baseline) for name, baseline in PIXELS.items()},
-        "srbm": Plan(srbm, last, grid=grid),
+        "srbm": Plan(srbm, last, held=1, grid=grid),
         "srbm-shifts": Plan(srbm, longer_last, augment_tuning=shifts, grid=grid),
         **{f"{name}-srbm": Plan(srbm, baseline=baseline) for name, baseline in PIXELS.items()},
         "saa": Plan((first, *(upper,) * (layers - 1)), tuned, grid=grid),
@@ -214,7 +214,7 @@ EXPERIMENT = Experiment(
         "Validation pairs are of objects (one a category) that are not trained on, but at scale `random`; published "
         "errors were chosen on a random split, which shares its objects with the training pairs.",
         "Stacks of RBMs and machines keep the last epoch, the other networks the one that does best on the validation "
-        "pairs. Below a machine the Gaussian RBM stays as it was pretrained.",
+        "pairs. The Gaussian RBM of `dbm`, `dbm-shifts` and `srbm` stays as it was pretrained.",
         "`-shifts`: every pair is moved by up to 3 pixels each time it comes up, `dbm-shifts` while its RBMs are "
         "pretrained, `srbm-shifts` while it is fine-tuned, twice as long.",
         "Filters and samples show the left eye's image above the right one's.",
