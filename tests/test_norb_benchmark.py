@@ -116,6 +116,8 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     plans = {
         "dbm": dbm,
         "dbm-shifts": dbm.replace(augment_tuning=Shifts((1, 8, 8), 1)),  # type: ignore[attr-defined]
+        "srbm": Plan((front,), tuning(1.0, 6, 10)),
+        "srbm-shifts": Plan((front,), tuning(1.0, 6, 10), held=1),
         "knn-srbm": Plan((front,), baseline=NearestNeighbours((1, 3))),
         "knn": Plan((), baseline=NearestNeighbours((1, 3))),
     }
@@ -129,6 +131,8 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     assert set(lines["dbm-shifts"]["seconds"]) == {"fine-tuning", "measuring"}  # of one machine with the row before
     assert lines["dbm-shifts"]["samples"] == lines["dbm"]["samples"]
     assert lines["dbm-shifts"]["valid_curve"] != lines["dbm"]["valid_curve"]
+    assert lines["srbm"]["filters"] == lines["srbm-shifts"]["filters"]  # of one stack, as it was pretrained,
+    assert lines["srbm"]["valid_curve"][-1] < lines["srbm-shifts"]["valid_curve"][-1]  # and tuned, or held
     assert tmp_path / "confusion.svg" in render(EXPERIMENT, "smoke", tmp_path)  # ten classes, none of NORB's five
     assert lines["knn"]["chosen"]["k"] in (1.0, 3.0)
     assert lines["knn"]["test_error"] < 5.0
