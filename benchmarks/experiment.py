@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from pretrain.data import Splits
-from pretrain.fit import Augment
+from pretrain.rows import Augment
 from pretrain.stage import Stage
 from pretrain.types import Batch
 

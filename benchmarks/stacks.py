@@ -17,8 +17,9 @@ from jax.sharding import Mesh
 from benchmarks.experiment import Pairs, Plan, declared
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.fit import Progress, paired
+from pretrain.progress import Progress
 from pretrain.report import Report
+from pretrain.rows import paired
 from pretrain.stack import MONITOR_ROWS, Pretrained, pretrain
 from pretrain.types import Batch
 

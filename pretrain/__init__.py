@@ -3,7 +3,7 @@
 from pretrain import data, generative, plots
 from pretrain.ablation import keep_lowest, shuffle
 from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
-from pretrain.fit import Progress, run
+from pretrain.fit import run
 from pretrain.generative import DBM, DBN, UpDown, annealed_importance_sampling, log_partition
 from pretrain.layers import Dense, KernelMap, MeanField, Rescaling
 from pretrain.learners.autoencoder import Autoencoder
@@ -23,6 +23,7 @@ from pretrain.network import Network, Unrolled, encode, evaluate, load, predict,
 from pretrain.optim import Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd
 from pretrain.penalties import L1, Contractive, KLSparsity, NoPenalty
 from pretrain.population import grouped, member, mesh
+from pretrain.progress import Progress
 from pretrain.samplers import CD, PCD, FastPCD, ParallelTempering
 from pretrain.stack import Pretrained, fine_tune, pretrain, unroll
 from pretrain.stage import Stage

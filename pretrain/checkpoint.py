@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pretrain.fit import Progress
+from pretrain.progress import Progress
 
 FACTS = "facts"
 """The entry that is JSON: epoch, seconds, history."""

@@ -33,7 +33,7 @@ from pretrain.network import Network, Unrolled
 from pretrain.types import Batch, Layer, Learner, Metrics
 
 if TYPE_CHECKING:
-    from pretrain.fit import Fit
+    from pretrain.progress import Fit
 
 NEAR = 0.05
 """How near to an end of its range a unit's response counts as there."""

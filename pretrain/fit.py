@@ -23,15 +23,14 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from pretrain import early_stopping, population
-from pretrain.checks import check_batch, check_data, check_run
+from pretrain.checks import check_batch, check_run
 from pretrain.diagnostics import diagnose
 from pretrain.early_stopping import Best
 from pretrain.layers import through
 from pretrain.optim import Recipe
-from pretrain.types import Batch, Layer, Learner, Solver
-
-INIT, ORDER, STEP, MONITOR, PAIR, AUGMENT = range(6)
-"""The purposes for which a key is derived."""
+from pretrain.progress import AUGMENT, INIT, MONITOR, ORDER, PAIR, STEP, Fit, Progress
+from pretrain.rows import Augment, chosen, drawn, paired
+from pretrain.types import Batch, Layer, Learner
 
 INIT_ROWS = 10_000
 """At most so many training rows are shown to ``learner.init`` (evenly spaced ones)."""
@@ -39,95 +38,6 @@ INIT_ROWS = 10_000
 
 PROBE_ROWS = 100
 """Training rows that a probe is taken on; the minibatch, where that is larger."""
-
-
-Augment = Callable[[Array, Array], Array]
-"""A pytree that changes the rows of a minibatch ``[rows, features]`` by a random key, anew at every step:
-`pretrain.data.Shifts`."""
-
-
-class Fit(NamedTuple):
-    """Everything one member's run is.
-
-    Attributes:
-        params: what is learned.
-        state: what the learner carries besides (persistent chains), or ().
-        opt_state: the optimiser's state.
-        key: the member's key for this run; never consumed, only folded.
-        step: updates made, int32.
-    """
-
-    params: Any
-    state: Any
-    opt_state: Any
-    key: Array
-    step: Array
-
-
-class Progress(NamedTuple):
-    """A population after a chunk; all a run needs to go on from here.
-
-    Attributes:
-        epoch: epochs done.
-        fits: `Fit` with a leading member axis.
-        best: `Best` with a leading member axis, or None where there is no early stopping.
-        history: measure name to ``[epoch, members]``. Of one device of many whose members have all stopped, what was
-            measured last stands.
-        seconds: time spent so far, compilation included.
-    """
-
-    epoch: int
-    fits: Fit
-    best: Best | None
-    history: dict[str, np.ndarray]
-    seconds: float
-
-    @property
-    def params(self) -> Any:
-        """What the run delivers, ``[members, ...]``: the best parameters under early stopping, else the last."""
-        return self.fits.params if self.best is None else self.best.params
-
-    @property
-    def finite(self) -> np.ndarray:
-        """``[members]`` whether every delivered parameter, and under early stopping its measure, is finite."""
-        finite = np.asarray(_finite(self.params))
-        return finite if self.best is None else finite & np.isfinite(np.asarray(self.best.score))
-
-
-@jax.jit
-def _finite(params: Any) -> Array:
-    leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(params)]
-    return jnp.stack(leaves).all(axis=0)
-
-
-def _rows(batch: Batch, rows: Any) -> Batch:
-    return jax.tree.map(lambda leaf: leaf[rows], batch)
-
-
-def _by_number(batch: Batch) -> bool:
-    """Whether a batch's pairs are candidates' row numbers."""
-    return batch.pair is not None and jnp.issubdtype(batch.pair.dtype, jnp.integer)
-
-
-def _drawn(train: Batch, rows: Batch, key: Array) -> Batch:
-    """Of each row one candidate, by chance: pairs by row number become features."""
-    if not _by_number(rows):
-        return rows
-    n_rows, n_candidates = rows.pair.shape  # type: ignore[union-attr]
-    column = jax.random.randint(key, (n_rows,), 0, n_candidates)
-    return rows._replace(pair=train.x[rows.pair[jnp.arange(n_rows), column]])  # type: ignore[index]
-
-
-def paired(batch: Batch, stop: int | None = None, step: int = 1) -> Batch:
-    """Every ``step``-th of the first ``stop`` rows, each with its first candidate where pairs are row numbers: no
-    draw. ``x`` may have a member axis.
-    """
-    some = slice(None, stop, step)
-    y = None if batch.y is None else batch.y[..., some]
-    if _by_number(batch):
-        first = batch.pair[some, 0]  # type: ignore[index]
-        return Batch(batch.x[..., some, :], y, batch.x[..., first, :])
-    return Batch(batch.x[..., some, :], y, None if batch.pair is None else batch.pair[..., some, :])
 
 
 def start(
@@ -172,7 +82,7 @@ def epoch(
     step_key, pair_key, augment_key = (jax.random.fold_in(fit.key, purpose) for purpose in (STEP, PAIR, AUGMENT))
 
     def update(fit: Fit, rows: Array) -> tuple[Fit, dict[str, Array]]:
-        batch = _drawn(train, _rows(train, rows), jax.random.fold_in(pair_key, fit.step))
+        batch = drawn(train, chosen(train, rows), jax.random.fold_in(pair_key, fit.step))
         if augment is not None:
             batch = batch._replace(x=augment(batch.x, jax.random.fold_in(augment_key, fit.step)))
         batch = through(lower, population.divided(batch, mesh))
@@ -440,29 +350,3 @@ def lowered(
     count = jax.ShapeDtypeStruct((), jnp.int32)
     job = _Job(learner, optimizer, (), None, train, monitors, count, count, count)  # type: ignore[arg-type]
     return _chunk.lower(fits, best, job, batch_size=stage.batch_size, chunk=chunk, probe=True, mesh=mesh)
-
-
-def solve(solver: Solver, train: Batch, keys: Array) -> Progress:
-    """A population of solutions in closed form: a run of no epochs.
-
-    Args:
-        solver: what is solved. Any numeric leaf may hold one value a member.
-        train: the training rows, as in `run`.
-        keys: ``[members]`` random keys.
-    """
-    began = time.perf_counter()
-    check_data(solver, train, {})
-    train = jax.tree.map(jnp.asarray, train)
-    params = jax.block_until_ready(solutions(population.broadcast(solver, keys.shape[0]), train, keys))
-    fits = Fit(params, (), (), keys, jnp.zeros(keys.shape, jnp.int32))
-    return Progress(0, fits, None, {}, time.perf_counter() - began)
-
-
-@jax.jit
-def solutions(solver: Any, train: Batch, keys: Array) -> Any:
-    """Each member's parameters; every leaf of ``solver`` has a member axis."""
-
-    def one(solver: Solver, train: Batch, key: Array) -> Any:
-        return solver.solve(jax.random.fold_in(key, INIT), paired(train))
-
-    return population.over_members(one, (0, population.axes(train), 0), keys.shape[0])(solver, train, keys)

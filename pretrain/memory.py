@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pretrain import fit, population
+from pretrain import fit, population, solution
 from pretrain.learners.classifier import Classifier
 from pretrain.network import Network
+from pretrain.rows import paired
 from pretrain.stack import MONITOR_ROWS, classifier
 from pretrain.stage import Stage, codes, trained_layer
 from pretrain.types import Batch, Solver
@@ -111,14 +112,14 @@ def needed(
     stages, tuned = [_probed(stage) for stage in stages], _probed(tuned)
     parts = {"train": _shapes(train)} | ({} if valid is None else {"valid": _shapes(valid)})
     raw = train = parts["train"]
-    monitors = {name: jax.eval_shape(lambda b: fit.paired(b, MONITOR_ROWS), part) for name, part in parts.items()}
+    monitors = {name: jax.eval_shape(lambda b: paired(b, MONITOR_ROWS), part) for name, part in parts.items()}
     shared = _bytes(parts)
     layers, kept, most = [], 0, 0
     for stage in stages:
         learner = population.broadcast(stage.learner, PROBED)
         if isinstance(stage.learner, Solver):
             keys = jax.eval_shape(lambda: population.member_keys(range(PROBED)))
-            solved = fit.solutions.lower(learner, train, keys)
+            solved = solution.solutions.lower(learner, train, keys)
             most, params = max(most, kept + _each(solved, shared)), solved.out_info
         else:
             lowered = fit.lowered(stage, train, members=PROBED, monitors=monitors)

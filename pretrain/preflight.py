@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pretrain import fit, population
+from pretrain import fit, population, solution
 from pretrain.checks import check_batch, check_data, check_run
 from pretrain.learners.classifier import Classifier
 from pretrain.stage import Stage, codes, trained_layer
@@ -38,7 +38,7 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
                 check_data(stage.learner, seen, monitors, values=index == 0)
                 if stage.optimizer is not None or stage.epochs:
                     raise ValueError(f"{type(stage.learner).__name__} is solved: give no optimizer and no epochs")
-                params = jax.eval_shape(lambda batch, keys, of=learner: fit.solutions(of, batch, keys), seen, keys)
+                params = jax.eval_shape(lambda batch, keys, of=learner: solution.solutions(of, batch, keys), seen, keys)
             else:
                 if stage.optimizer is None:
                     raise ValueError(f"{type(stage.learner).__name__} is trained: give an optimizer and epochs")

@@ -34,13 +34,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pretrain.checks import check_examples
 from pretrain.corruption import Masking
-from pretrain.fit import Progress, run
+from pretrain.fit import run
 from pretrain.learners.autoencoder import Autoencoder
 from pretrain.learners.classifier import Classifier
 from pretrain.learners.rbm import BernoulliRBM, RBMParams, free_energy
 from pretrain.network import Network, encode
 from pretrain.optim import Momentum, Sgd
 from pretrain.population import member
+from pretrain.progress import Progress
 from pretrain.samplers import CD, PCD
 from pretrain.stack import fine_tune, pretrain
 from pretrain.stage import Stage

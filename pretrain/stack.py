@@ -17,15 +17,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
-from pretrain import fit, population
+from pretrain import fit, population, solution
 from pretrain.checkpoint import Checkpoints
-from pretrain.fit import Augment, Progress
 from pretrain.layers import Dense
 from pretrain.learners.classifier import Classifier, output_layer
 from pretrain.learners.partially_supervised import PartiallySupervised
 from pretrain.network import Network, Unrolled
 from pretrain.preflight import check_layers, check_stages
+from pretrain.progress import INIT, Progress
 from pretrain.report import Record, Report
+from pretrain.rows import Augment, paired
 from pretrain.stage import Stage, codes, trained_layer
 from pretrain.types import Batch, Layer, Solver
 
@@ -102,8 +103,8 @@ def pretrain(
     layers, params, done = [], [], []
     keys = population.member_keys(seeds)
     check_stages(stages, train, valid, keys)
-    monitors = {"train": fit.paired(train, MONITOR_ROWS)}
-    monitors |= {} if valid is None else {"valid": fit.paired(valid, MONITOR_ROWS)}
+    monitors = {"train": paired(train, MONITOR_ROWS)}
+    monitors |= {} if valid is None else {"valid": paired(valid, MONITOR_ROWS)}
     raw = train, monitors
     for index, stage in enumerate(stages):
         name = f"layer {index + 1}/{len(stages)}"
@@ -212,7 +213,7 @@ def classifier(layers: Sequence[Layer], learner: Classifier, keys: Array) -> Net
     """Pretrained layers (with a member axis) under a new random output layer: a population of networks."""
     scale = population.broadcast(learner, keys.shape[0]).output_scale
     n_in = layers[-1].n_out  # type: ignore[attr-defined]
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, fit.INIT))(keys)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, INIT))(keys)
     top = jax.vmap(lambda key, scale: output_layer(key, n_in, learner.n_classes, scale))(keys, scale)
     below = jax.tree.map(jnp.copy, tuple(layers))  # the loop consumes what it is given
     return Network((*below, top), head=True)
@@ -288,7 +289,7 @@ def _train(
         "lower": tuple(lower),
     }
     if isinstance(stage.learner, Solver):
-        begin = functools.partial(fit.solve, stage.learner, train, keys)
+        begin = functools.partial(solution.solve, stage.learner, train, keys)
         progress = None if checkpoints is None else checkpoints.restore(folder, begin)
         progress = begin() if progress is None else progress
         if checkpoints is not None:

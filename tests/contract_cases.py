@@ -46,8 +46,8 @@ from pretrain import (
     data,
     fit,
 )
-from pretrain.fit import Progress
 from pretrain.population import member_keys
+from pretrain.progress import Progress
 from pretrain.types import UNLABELLED
 
 N_TRAIN, N_VALID, BATCH, CHUNK = 120, 60, 20, 3

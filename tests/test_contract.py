@@ -27,8 +27,8 @@ from contract_cases import (
 
 from pretrain import Batch, fit, member
 from pretrain.checkpoint import Checkpoints
-from pretrain.fit import Progress
 from pretrain.population import broadcast, member_keys
+from pretrain.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pretrain import Autoencoder, Batch, Classifier, Dense, Momentum, Network, Progress, Sgd, Unrolled, fit, member
 from pretrain.diagnostics import diagnose, hidden_layers, stuck_units, update_ratio
-from pretrain.fit import Fit
+from pretrain.progress import Fit
 from pretrain.report import Lines, Live, Record, measures, progress, warnings
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

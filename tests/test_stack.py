@@ -10,8 +10,8 @@ import pretrain as pt
 from pretrain import population, stack
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import digits
-from pretrain.fit import Progress
 from pretrain.learners.classifier import Classifier
+from pretrain.progress import Progress
 from pretrain.stage import codes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import pretrain as pt
-from pretrain import fit, stack
+from pretrain import stack
 from pretrain.data import digits
 from pretrain.learners.classifier import Classifier
+from pretrain.rows import drawn
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -39,7 +40,7 @@ def test_of_several_candidates_all_come_up(data: pt.data.Splits) -> None:
     n_rows, candidates = 40, np.arange(120).reshape(40, 3)
     train = pt.Batch(jnp.arange(120.0)[:, None], pair=jnp.asarray(np.concatenate([candidates] * 3)))
     seen = [
-        fit._drawn(train, jax.tree.map(lambda leaf: leaf[:n_rows], train), jax.random.key(step)).pair[:, 0]
+        drawn(train, jax.tree.map(lambda leaf: leaf[:n_rows], train), jax.random.key(step)).pair[:, 0]
         for step in range(40)
     ]
     for row, met in enumerate(np.asarray(seen, int).T):

@@ -14,7 +14,7 @@ from benchmarks.stacks import Stacks
 from pretrain import population
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.fit import Progress
+from pretrain.progress import Progress
 from pretrain.report import Report
 from pretrain.stack import Pretrained
 

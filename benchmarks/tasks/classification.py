@@ -21,10 +21,10 @@ from pretrain import keep_lowest, population, shuffle
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.data.splits import stratified_rows
-from pretrain.fit import Progress
 from pretrain.generative import DBM
 from pretrain.layers import Dense, compose
 from pretrain.network import Network
+from pretrain.progress import Progress
 from pretrain.stack import Pretrained, fine_tune
 from pretrain.stage import codes
 from pretrain.types import Batch
