@@ -94,11 +94,13 @@ def plans(
     tuning_epochs: int,
     batch_size: int,
     layers: int = 3,
+    held_epochs: int = 20,
     greedy_epochs: int = 20,
     joint_epochs: int = 8,
     gaussian_rate: float = 0.01,
 ) -> dict[str, Plan]:
-    """Every row at one scale: layers of the same size, the same fine-tuning grid.
+    """Every row at one scale: layers of the same size, the same fine-tuning grid; what stands on layers that are held
+    is tuned for ``held_epochs``.
 
     The stacks of RBMs and the machines keep the last epoch: which one does best on one object a category says nothing
     of others (benchmarks/NOTES.md).
@@ -106,7 +108,7 @@ def plans(
     front = gaussian(n_hidden, gaussian_rate, front_epochs, batch_size)
     greedy, joint = machine((n_hidden, n_hidden), 0.05, greedy_epochs, joint_epochs, 0.005, batch_size)
     tuned = tuning(1.0, tuning_epochs, batch_size // 2, n_classes=n_classes)
-    last = tuned.replace(patience=None)  # type: ignore[attr-defined]
+    last = tuning(1.0, held_epochs, batch_size // 2, n_classes=n_classes).replace(patience=None)  # type: ignore[attr-defined]
     longer_last = tuning(1.0, 2 * tuning_epochs, batch_size // 2, n_classes=n_classes).replace(patience=None)  # type: ignore[attr-defined]
     shifts = Shifts(shape, 3 if shape[1] > 8 else 1)
     grid = {TUNING_RATE: (0.1, 0.5, 1.0)}
@@ -150,9 +152,9 @@ def plans(
 
 
 SHAPE = (2, 32, 32)
-QUICK = plans(500, SHAPE, 5, 20, 60, 20, 100)
+QUICK = plans(500, SHAPE, 5, 20, 60, 20, 100, held_epochs=60)
 SCALES = {
-    "smoke": plans(24, (1, 8, 8), 10, 2, 2, 3, 20, layers=2, greedy_epochs=2, joint_epochs=2),
+    "smoke": plans(24, (1, 8, 8), 10, 2, 2, 3, 20, layers=2, held_epochs=3, greedy_epochs=2, joint_epochs=2),
     "quick": QUICK,
     "random": {name: QUICK[name] for name in ("svm", "lr", "knn", "saa")},
     "paper": plans(1000, SHAPE, 5, 30, 60, 20, 100, joint_epochs=2),
