@@ -99,8 +99,8 @@ def plans(
     joint_epochs: int = 8,
     gaussian_rate: float = 0.01,
 ) -> dict[str, Plan]:
-    """Every row at one scale: layers of the same size, the same fine-tuning grid. Of the stacks of RBMs and the machines
-    ``held`` layers stay as they were pretrained.
+    """Every row at one scale: layers of the same size, the same fine-tuning grid. Of the stacks of RBMs and the
+    machines ``held`` layers stay as they were pretrained.
 
     The stacks of RBMs and the machines keep the last epoch: which one does best on one object a category says nothing
     of others (benchmarks/NOTES.md).
