@@ -55,12 +55,6 @@ def assert_drawn_from(counts: np.ndarray, probabilities: np.ndarray) -> None:
     assert (np.square(counts - expected) / expected).sum() < chi2.ppf(1 - 1e-6, counts.size - 1)
 
 
-def numbers_of(states: Any) -> np.ndarray:
-    """The number of each state ``[..., units]`` in `binary`."""
-    states = np.asarray(states)
-    return (states @ 2 ** np.arange(states.shape[-1])[::-1]).astype(int)
-
-
 SIZES, TOP, CLASSES = (4, 3, 2), 3, 2
 
 

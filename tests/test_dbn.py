@@ -14,12 +14,11 @@ from enumerated_dbn import (
     log_weights,
     machine,
     network,
-    numbers_of,
     single,
     stack,
     with_labels,
 )
-from enumeration import SIGMAS, binary
+from enumeration import SIGMAS, binary, numbers_of
 from scipy.special import logsumexp, softmax
 
 from pretrain import Autoencoder, BernoulliRBM, member

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import SIGMAS
+from enumeration import SIGMAS, numbers_of
 from scipy.special import expit, logsumexp
 from scipy.stats import chi2
 from sklearn.neural_network import BernoulliRBM as SklearnRBM
@@ -55,11 +55,6 @@ def transition() -> np.ndarray:
     """The Gibbs chain's P(v' | v), ``[64, 64]``, rows sum to one."""
     joint = np.exp(log_joint() - log_partition())
     return (joint / joint.sum(1, keepdims=True)) @ (joint / joint.sum(0)).T
-
-
-def states(visible: Any) -> np.ndarray:
-    """The number of each row in `VISIBLE`."""
-    return (np.asarray(visible) @ 2 ** np.arange(N_VISIBLE)[::-1]).astype(int)
 
 
 def expected_statistics(distribution: np.ndarray) -> RBMParams:
@@ -116,12 +111,12 @@ def test_likelihood_gradient_is_data_minus_model_free_energy_gradient() -> None:
         joint = (VISIBLE @ params.visible_bias)[:, None] + HIDDEN @ params.hidden_bias
         joint = joint + VISIBLE @ params.weights @ HIDDEN.T
         log_p = jax.nn.logsumexp(joint, axis=1) - jax.nn.logsumexp(joint)
-        return -log_p[states(rows)].mean()
+        return -log_p[numbers_of(rows)].mean()
 
     exact = jax.jit(jax.grad(negative_log_likelihood))(rbm_params())
     difference = jax.jit(jax.grad(lambda p, q: free_energy(p, rows).mean() - q @ free_energy(p, VISIBLE)))
     closed = difference(rbm_params(), jnp.asarray(visible_distribution()))
-    data = np.bincount(states(rows), minlength=len(VISIBLE)) / len(rows)
+    data = np.bincount(numbers_of(rows), minlength=len(VISIBLE)) / len(rows)
     statistics = jax.tree.map(np.subtract, expected_statistics(visible_distribution()), expected_statistics(data))
     for a, b, c in zip(exact[:3], closed[:3], statistics[:3], strict=True):
         np.testing.assert_allclose(a, c, atol=1e-6)
@@ -142,7 +137,7 @@ def test_contrastive_divergence_is_unbiased_for_its_own_chain(k: int) -> None:
     samples = (visible[:, :, None] * hidden[:, None, :], visible, hidden)
     errors = [per_chain.std(axis=0) / np.sqrt(n_rows) for per_chain in samples]
 
-    data = np.bincount(states(rows), minlength=len(VISIBLE)) / n_rows
+    data = np.bincount(numbers_of(rows), minlength=len(VISIBLE)) / n_rows
     after = data @ np.linalg.matrix_power(transition(), k)
     expected = jax.tree.map(np.subtract, expected_statistics(after), expected_statistics(data))
     for estimate, truth, error in zip(grads[:3], expected[:3], errors, strict=True):
@@ -191,7 +186,7 @@ def test_persistent_chains_sample_the_model() -> None:
     assert chains.shape == (n_chains, N_VISIBLE)
     for step in range(n_steps):
         _, chains, _ = learner.gradient(params, chains, rows, jax.random.key(step))
-    counts, expected = np.bincount(states(chains), minlength=len(VISIBLE)), n_chains * probabilities
+    counts, expected = np.bincount(numbers_of(chains), minlength=len(VISIBLE)), n_chains * probabilities
     assert expected.min() > 5  # the usual condition of the chi-squared approximation
     assert (np.square(counts - expected) / expected).sum() < chi2.isf(2.9e-7, len(VISIBLE) - 1)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from enumerated_rbm import arrays, as_params
-from enumeration import SIGMAS, binary
+from enumeration import SIGMAS, binary, numbers_of
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
@@ -54,11 +54,6 @@ def simulate(machine: RBM, params: RBMParams, rows: Batch, steps: int, chains: A
     return run(params)
 
 
-def states(visible: Any) -> np.ndarray:
-    visible = np.asarray(visible)
-    return (visible @ 2 ** np.arange(visible.shape[-1])[::-1]).astype(int)
-
-
 @pytest.mark.parametrize(
     "sampler",
     [
@@ -84,7 +79,7 @@ def test_chains_sample_the_model(sampler: Any) -> None:
     if isinstance(sampler, ParallelTempering):
         tempered = dict(zip((1.0, 0.5, 0.0), visible, strict=True))
     for beta, chains in tempered.items():
-        counts = np.bincount(states(chains), minlength=16)
+        counts = np.bincount(numbers_of(chains), minlength=16)
         expected = 20_000 * visible_distribution(tuple(beta * a for a in values))
         assert expected.min() > 5
         assert (np.square(counts - expected) / expected).sum() < chi2.isf(2.9e-7, 15), beta
@@ -109,8 +104,8 @@ def test_swaps_satisfy_detailed_balance_on_two_temperatures() -> None:
     repeated = Phase(*(jnp.tile(a, (1, 2_000, 1)) for a in chains))
     swapped = jax.jit(swap)(beta, params.visible_bias, repeated, jax.random.key(0))
     np.testing.assert_allclose(swapped.total, machine.hidden_input(params, swapped.visible), atol=1e-5)
-    apart = states(pairs[0]) != states(pairs[1])
-    moved = (states(swapped.visible[0]) == states(repeated.visible[1])).reshape(2_000, 64).mean(axis=0)
+    apart = numbers_of(pairs[0]) != numbers_of(pairs[1])
+    moved = (numbers_of(swapped.visible[0]) == numbers_of(repeated.visible[1])).reshape(2_000, 64).mean(axis=0)
     error = SIGMAS * np.sqrt(accept[0] * (1 - accept[0]) / 2_000) + 1e-6
     assert (np.abs(moved - accept[0])[apart] < error[apart]).all()
 

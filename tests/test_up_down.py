@@ -17,11 +17,10 @@ from enumerated_dbn import (
     log_table,
     log_weights,
     network,
-    numbers_of,
     single,
     stack,
 )
-from enumeration import binary
+from enumeration import binary, numbers_of
 from scipy.special import expit, logsumexp
 
 from pretrain import Batch, BernoulliRBM, Sgd, Stage, fine_tune, member
