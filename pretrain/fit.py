@@ -35,7 +35,6 @@ from pretrain.types import Batch, Layer, Learner
 INIT_ROWS = 10_000
 """At most so many training rows are shown to ``learner.init`` (evenly spaced ones)."""
 
-
 PROBE_ROWS = 100
 """Training rows that a probe is taken on; the minibatch, where that is larger."""
 

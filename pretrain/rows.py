@@ -16,7 +16,7 @@ Augment = Callable[[Array, Array], Array]
 
 
 def chosen(batch: Batch, rows: Array) -> Batch:
-    """The rows of those numbers."""
+    """The rows ``[rows]`` of these numbers, of every array that a batch has."""
     return jax.tree.map(lambda leaf: leaf[rows], batch)
 
 

@@ -17,11 +17,11 @@ from pretrain.types import Batch, Solver
 
 
 def solve(solver: Solver, train: Batch, keys: Array) -> Progress:
-    """A population of solutions in closed form; a run of no epochs.
+    """A population of solutions in closed form: a run of no epochs.
 
     Args:
         solver: what is solved. Any numeric leaf may hold one value a member.
-        train: the training rows, as in `run`.
+        train: the training rows, as in `pretrain.fit.run`.
         keys: ``[members]`` random keys.
     """
     began = time.perf_counter()

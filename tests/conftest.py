@@ -15,7 +15,9 @@ if jaxlib.__version__.startswith("0.10."):  # compile in a third of the time; an
 
 import jax  # after the flags
 
-pytest.register_assert_rewrite("contract_cases", "enumerated_dbm", "enumerated_dbn")  # they assert, and should say what
+pytest.register_assert_rewrite(  # they assert, and should say what
+    "contract_cases", "enumerated_dbm", "enumerated_dbn", "finite_differences"
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,13 @@ def _forget_compiled() -> Iterator[None]:
     """What one test file compiled is of no use to the next, and every garbage collection would walk through it."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Double precision, for finite differences."""
+    with jax.enable_x64(True):
+        yield
 
 
 @pytest.fixture

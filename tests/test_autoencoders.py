@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
+from finite_differences import assert_agree, automatic_and_numeric
 from scipy.special import expit
 
 from pretrain import L1, SESM, Autoencoder, Batch, Contractive, Dense, KLSparsity, Masking, NoPenalty
@@ -18,13 +18,6 @@ from pretrain.learners.sesm import SESMParams
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROWS, VISIBLE, HIDDEN = 7, 4, 3
-
-
-@pytest.fixture
-def x64():
-    """Double precision, for finite differences."""
-    with jax.enable_x64(True):
-        yield
 
 
 def rows() -> np.ndarray:
@@ -99,27 +92,8 @@ PENALISED = {
 @pytest.mark.usefixtures("x64")
 def test_gradient_is_that_of_reconstruction_plus_penalty(learner: Any) -> None:
     """Central differences of the sum of the two it reports, one parameter at a time."""
-    random, key, step = np.random.default_rng(1), jax.random.key(1), 1e-5
-    batch = Batch(jnp.asarray(rows()))
-    shapes, _ = jax.eval_shape(learner.init, key, batch)
-    start = jax.tree.map(lambda leaf: jnp.asarray(0.5 * random.standard_normal(leaf.shape)), shapes)
-
-    @jax.jit
-    def automatic_and_numeric(start: Any) -> Any:
-        flat, unravel = ravel_pytree(start)
-        moves = step * jnp.eye(len(flat))
-
-        def objective(flat: Any) -> Any:
-            metrics = learner.gradient(unravel(flat), (), batch, key)[2]
-            return metrics["loss"] + metrics["penalty"]
-
-        differences = (jax.vmap(objective)(flat + moves) - jax.vmap(objective)(flat - moves)) / (2 * step)
-        return learner.gradient(start, (), batch, key)[0], unravel(differences)
-
-    grads, numeric = automatic_and_numeric(start)
-    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(numeric), strict=True):
-        assert a.dtype == jnp.float64
-        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-8)
+    batch, measures = Batch(jnp.asarray(rows())), ("loss", "penalty")
+    assert_agree(*automatic_and_numeric(learner, batch, np.random.default_rng(1), measures))
 
 
 @pytest.mark.usefixtures("x64")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import SIGMAS, numbers_of
+from enumerated_rbm import arrays, as_params
+from enumeration import SIGMAS, binary, numbers_of
 from scipy.special import expit, logsumexp
 from scipy.stats import chi2
 from sklearn.neural_network import BernoulliRBM as SklearnRBM
@@ -22,18 +22,16 @@ from pretrain.samplers import gibbs_chain
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 N_VISIBLE, N_HIDDEN = 6, 4
-VISIBLE = np.array(list(itertools.product([0.0, 1.0], repeat=N_VISIBLE)))
-HIDDEN = np.array(list(itertools.product([0.0, 1.0], repeat=N_HIDDEN)))
+VISIBLE, HIDDEN = binary(N_VISIBLE), binary(N_HIDDEN)
 
 
-def rbm_arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rbm_arrays() -> tuple[np.ndarray, ...]:
     """Weights, visible and hidden biases in float64 of a machine that is neither trivial nor slow to mix."""
-    random = np.random.default_rng(0)
-    return tuple(0.5 * random.standard_normal(shape) for shape in ((N_VISIBLE, N_HIDDEN), N_VISIBLE, N_HIDDEN))
+    return arrays(N_VISIBLE, N_HIDDEN, scale=0.5)
 
 
 def rbm_params() -> RBMParams:
-    return RBMParams(*(jnp.asarray(a, jnp.float32) for a in rbm_arrays()))
+    return as_params(*rbm_arrays())
 
 
 def log_joint() -> np.ndarray:

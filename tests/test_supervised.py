@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from enumeration import SIGMAS
 
 from pretrain import (
     SESM,
@@ -36,8 +37,6 @@ from pretrain.samplers import PCD
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-SIGMAS = 5.0
-"""Bounds of random tests, in standard errors: passed but once in 1.7 million by chance."""
 KEY = jax.random.key(5)
 LABELS = np.array([0, -1, 2, 2, -1, 0, 1, -1], np.int32)
 

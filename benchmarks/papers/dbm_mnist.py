@@ -8,12 +8,10 @@ from __future__ import annotations
 import dataclasses
 
 from benchmarks.experiment import Experiment, Joint, Plan, Published, Row, Scale
-from benchmarks.papers.larochelle2009 import TUNING_RATE, decaying, tuning
-from benchmarks.papers.salakhutdinov2009 import output
+from benchmarks.papers.larochelle2009 import TUNING_RATE, tuning
+from benchmarks.papers.salakhutdinov2009 import machine, output
 from benchmarks.tasks.classification import Classification
-from pretrain import BernoulliRBM, Linear, Sgd, SparsityTarget, Stage
 from pretrain.data import digits, mnist
-from pretrain.generative import DBM
 
 TITLES = {
     "dbm": ("deep Boltzmann machine, 500-1000", Published(test=0.95)),
@@ -31,19 +29,17 @@ def plans(
     max_steps: int = 25,
 ) -> dict[str, Plan]:
     """Every row at one scale."""
-    greedy = tuple(
-        decaying(
-            BernoulliRBM(n, doubled=doubled),
-            0.05,
-            layer_epochs,
-            batch_size,
-            weight_decay=weight_decay,
-        )
-        for n, doubled in zip(sizes, ("up", "down"), strict=True)
+    greedy, joint = machine(
+        sizes,
+        0.05,
+        layer_epochs,
+        joint_epochs,
+        0.02,
+        batch_size,
+        weight_decay=weight_decay,
+        max_steps=max_steps,
+        tolerance=1e-2,
     )
-    sparsity = (SparsityTarget(0.2, 1e-3, 0.9), SparsityTarget(0.1, 1e-3, 0.9))
-    machine = DBM(sizes, n_chains=batch_size, k=5, max_steps=max_steps, tolerance=1e-2, sparsity=sparsity)
-    joint = Stage(machine, Sgd(0.02, Linear(float(joint_epochs)), weight_decay=2e-4), joint_epochs, batch_size)
     fine_tuning, first = tuning(1.0, tuning_epochs, batch_size // 2), output(3, batch_size, 10)
     plan = Plan(
         greedy, fine_tuning, joint=Joint(joint, steps=max_steps), output=first, grid={TUNING_RATE: (0.5, 1.0, 2.0)}

@@ -66,21 +66,24 @@ def gaussian(n_hidden: int, rate: float, epochs: int, batch_size: int) -> Stage:
 
 
 def machine(
-    sizes: tuple[int, int], rate: float, layer_epochs: int, joint_epochs: int, joint_rate: float, batch_size: int
+    sizes: tuple[int, int],
+    rate: float,
+    layer_epochs: int,
+    joint_epochs: int,
+    joint_rate: float,
+    batch_size: int,
+    *,
+    weight_decay: float = 2e-4,
+    max_steps: int = 10,
+    tolerance: float = 1e-3,
 ) -> tuple[tuple[Stage, Stage], Stage]:
-    """A deep Boltzmann machine of two hidden layers: its greedy stages, and the joint one."""
+    """A deep Boltzmann machine of two hidden layers: its greedy stages, with their weight decay, and the joint one."""
     greedy = tuple(
-        decaying(
-            BernoulliRBM(n, doubled=doubled),
-            rate,
-            layer_epochs,
-            batch_size,
-            weight_decay=2e-4,
-        )
+        decaying(BernoulliRBM(n, doubled=doubled), rate, layer_epochs, batch_size, weight_decay=weight_decay)
         for n, doubled in zip(sizes, ("up", "down"), strict=True)
     )
     sparsity = (SparsityTarget(0.2, 1e-3, 0.9), SparsityTarget(0.1, 1e-3, 0.9))
-    joint = DBM(sizes, n_chains=batch_size, k=5, max_steps=10, sparsity=sparsity)
+    joint = DBM(sizes, n_chains=batch_size, k=5, max_steps=max_steps, tolerance=tolerance, sparsity=sparsity)
     recipe = Sgd(joint_rate, Linear(float(joint_epochs)), weight_decay=2e-4)
     return greedy, Stage(joint, recipe, joint_epochs, batch_size)  # type: ignore[return-value]
 
