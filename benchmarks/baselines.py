@@ -1,12 +1,14 @@
 """Classifiers that are not networks, from scikit-learn: what a deep network of 2009 was measured against.
 
-Each chooses its own numbers by error on the validation rows, once a row, and is fitted to the training rows alone. Only
+Each chooses its own numbers by error on the validation rows, once a row, and is fitted to the training rows alone;
+without validation rows it is given one number of each. Only
 the support vector machine's kernel is computed here: in float32 and once for all costs, which scikit-learn would not.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +28,7 @@ Predict = Callable[[Any], np.ndarray]
 
 class Fitted(NamedTuple):
     """Attributes: ``predict``; ``values``, the numbers that were chosen; ``tried``, every combination with its error on
-    the validation rows in percent.
+    the validation rows in percent, where there are any.
     """
 
     predict: Predict
@@ -37,7 +39,7 @@ class Fitted(NamedTuple):
 class Baseline(Protocol):
     """A frozen dataclass of the numbers to try."""
 
-    def fit(self, train: Batch, valid: Batch, /) -> Fitted: ...
+    def fit(self, train: Batch, valid: Batch | None, /) -> Fitted: ...
 
 
 def _arrays(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -45,13 +47,23 @@ def _arrays(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(batch.x, np.float32), np.asarray(batch.y)
 
 
-def _error(predicted: np.ndarray, labels: np.ndarray) -> float:
-    return float(100.0 * (predicted != labels).mean())
+def _measured(predict: Predict, valid: Batch | None) -> dict[str, float]:
+    """The error on the validation rows, under its name; nothing where there are none."""
+    if valid is None:
+        return {}
+    x, y = _arrays(valid)
+    return {"valid": float(100.0 * (predict(x) != y).mean())}
 
 
 def _best(tried: list[dict[str, float]]) -> dict[str, float]:
-    """The first combination of the least error."""
-    least = min(tried, key=lambda found: found["valid"])
+    """The first combination of the least error.
+
+    Raises:
+        ValueError: if there are several and no errors.
+    """
+    if len(tried) > 1 and "valid" not in tried[0]:
+        raise ValueError(f"nothing is held out to choose among {tried} by: give one value of each number")
+    least = min(tried, key=lambda found: found.get("valid", 0.0))
     return {name: value for name, value in least.items() if name != "valid"}
 
 
@@ -65,13 +77,16 @@ class NearestNeighbours:
 
     ks: tuple[int, ...] = (1, 3, 5, 9)
 
-    def fit(self, train: Batch, valid: Batch) -> Fitted:
+    def fit(self, train: Batch, valid: Batch | None) -> Fitted:
         """Chooses k."""
-        (x, y), (valid_x, valid_y) = _arrays(train), _arrays(valid)
-        models = {k: neighbors.KNeighborsClassifier(k, algorithm="brute").fit(x, y) for k in self.ks}
-        tried = [{"k": float(k), "valid": _error(_blocks(m.predict, valid_x), valid_y)} for k, m in models.items()]
+        x, y = _arrays(train)
+        models = {
+            float(k): functools.partial(_blocks, neighbors.KNeighborsClassifier(k, algorithm="brute").fit(x, y).predict)
+            for k in self.ks
+        }
+        tried = [{"k": k} | _measured(predict, valid) for k, predict in models.items()]
         values = _best(tried)
-        return Fitted(lambda x: _blocks(models[int(values["k"])].predict, x), values, tried)
+        return Fitted(models[values["k"]], values, tried)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +101,15 @@ class LogisticRegression:
     costs: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
     iterations: int = 100
 
-    def fit(self, train: Batch, valid: Batch) -> Fitted:
+    def fit(self, train: Batch, valid: Batch | None) -> Fitted:
         """Chooses the cost."""
-        (x, y), (valid_x, valid_y) = _arrays(train), _arrays(valid)
+        x, y = _arrays(train)
         models, tried = {}, []
         for cost in self.costs:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 models[cost] = linear_model.LogisticRegression(C=cost, max_iter=self.iterations).fit(x, y)
-            tried.append({"cost": cost, "valid": _error(models[cost].predict(valid_x), valid_y)})
+            tried.append({"cost": cost} | _measured(models[cost].predict, valid))
         values = _best(tried)
         return Fitted(lambda x: models[values["cost"]].predict(np.asarray(x, np.float32)), values, tried)
 
@@ -111,18 +126,20 @@ class SVM:
     costs: tuple[float, ...] = (3.0, 30.0)
     gammas: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0)
 
-    def fit(self, train: Batch, valid: Batch) -> Fitted:
+    def fit(self, train: Batch, valid: Batch | None) -> Fitted:
         """Chooses both numbers."""
-        (x, y), (valid_x, valid_y) = _arrays(train), _arrays(valid)
-        own, others = squared_distances(x, x), squared_distances(valid_x, x)
+        x, y = _arrays(train)
+        own = squared_distances(x, x)
+        others = None if valid is None else squared_distances(_arrays(valid)[0], x)
         unit = 1.0 / float(own.mean())
         models, tried = {}, []
         for gamma in self.gammas:
-            kernel, valid_kernel = np.exp(-gamma * unit * own), np.exp(-gamma * unit * others)
+            kernel, seen = (None if d is None else np.exp(-gamma * unit * d) for d in (own, others))
             for cost in self.costs:
                 model = svm.SVC(C=cost, kernel="precomputed", cache_size=1_000).fit(kernel, y)
                 models[gamma, cost] = model
-                tried.append({"gamma": gamma, "cost": cost, "valid": _error(model.predict(valid_kernel), valid_y)})
+                measured = _measured(lambda _, model=model, seen=seen: model.predict(seen), valid)
+                tried.append({"gamma": gamma, "cost": cost} | measured)
         values = _best(tried)
         model, scale = models[values["gamma"], values["cost"]], values["gamma"] * unit
 

@@ -80,13 +80,14 @@ class Stacks:
                 checkpoints.clear()
         self._name, self._kept, self._joint = "", {}, {}
 
-    def paired(self, pairs: Pairs | None, data: Splits) -> tuple[Batch, Batch]:
+    def paired(self, pairs: Pairs | None, data: Splits) -> tuple[Batch, Batch | None]:
         """Training rows, and the validation rows that layers are monitored on, with partners; the last are kept."""
         if pairs is None:
-            return data.train, data.valid
+            return data.train, data.held_out
         name = _name(pairs)
         if self._data is None or self._pairs != name:
-            self._pairs, self._data = name, (pairs(data.train), pairs(paired(data.valid, MONITOR_ROWS)))
+            held_out = data.held_out and pairs(paired(data.held_out, MONITOR_ROWS))
+            self._pairs, self._data = name, (pairs(data.train), held_out)
         return self._data
 
 

@@ -118,8 +118,13 @@ def pretrain(
         params.append(progress.params)
         done.append(progress)
         if index + 1 < len(stages):
-            train, monitors = codes(layer, train), {part: codes(layer, batch) for part, batch in monitors.items()}
+            train, monitors = _above(layer, train, monitors)
     return Pretrained(tuple(layers), tuple(params), tuple(stages), tuple(done))
+
+
+def _above(layer: Layer, train: Batch, monitors: dict[str, Batch]) -> tuple[Batch, dict[str, Batch]]:
+    """The codes of all rows."""
+    return codes(layer, train), {part: codes(layer, batch) for part, batch in monitors.items()}
 
 
 def fine_tune(
@@ -127,7 +132,7 @@ def fine_tune(
     stage: Stage,
     train: Batch,
     *,
-    valid: Batch,
+    valid: Batch | None = None,
     seeds: Sequence[int] = (0,),
     params: Any = None,
     output: Stage | None = None,
@@ -146,7 +151,7 @@ def fine_tune(
             they are the lowest, are passed through only once.
         stage: the objective, its recipe and how long.
         train: the training rows.
-        valid: measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
+        valid: if given, measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
         seeds: one a member.
         params: the whole initial parameters, in place of ``layers`` (`unroll`).
         output: if given, the new output layer is first trained alone by this stage, a `Classifier`'s, on the codes of
@@ -161,6 +166,7 @@ def fine_tune(
             solved are not.
     """
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
+    monitors = {} if valid is None else {"valid": valid}
     held: list[Layer] = []
     before = 0.0
     if output is not None and (params is not None or not layers):
@@ -173,14 +179,14 @@ def fine_tune(
         params = classifier(layers, learner, stage_keys)
         params = params.replace(layers=params.layers[len(held) :])  # type: ignore[attr-defined]
         for layer in held:
-            train, valid = codes(layer, train), codes(layer, valid)
+            train, monitors = _above(layer, train, monitors)
         if output is not None:
             below = params.layers[:-1]  # type: ignore[attr-defined]
-            top = _output_layer(below, output, train, valid, stage_keys, checkpoints, report, chunk, mesh)
+            top = _output_layer(below, output, train, monitors, stage_keys, checkpoints, report, chunk, mesh)
             params, before = params.replace(layers=(*below, *top.params.layers)), top.seconds  # type: ignore[attr-defined]
     if augment is not None and held:
         raise ValueError("rows cannot be augmented below layers that stay fixed, whose codes are made only once")
-    run = (stage, train, {"valid": valid}, stage_keys, params, checkpoints, report, chunk, mesh)
+    run = (stage, train, monitors, stage_keys, params, checkpoints, report, chunk, mesh)
     progress = _train("fine-tuning", *run, augment=augment)
     progress = progress._replace(seconds=progress.seconds + before)
     return _on(held, progress) if held else progress
@@ -190,7 +196,7 @@ def _output_layer(
     layers: Sequence[Layer],
     stage: Stage,
     train: Batch,
-    valid: Batch,
+    monitors: dict[str, Batch],
     keys: Array,
     checkpoints: Checkpoints | None,
     report: Report | None,
@@ -201,8 +207,8 @@ def _output_layer(
     if not isinstance(stage.learner, Classifier) or stage.learner.n_hidden:
         raise ValueError(f"the output layer is a Classifier without hidden layers; got {stage.learner}")
     for layer in layers:
-        train, valid = codes(layer, train), codes(layer, valid)
-    return _train("output layer", stage, train, {"valid": valid}, keys, None, checkpoints, report, chunk, mesh)
+        train, monitors = _above(layer, train, monitors)
+    return _train("output layer", stage, train, monitors, keys, None, checkpoints, report, chunk, mesh)
 
 
 FINE_TUNE = 1_000

@@ -80,7 +80,7 @@ class Classification:
             beyond = pretrained.progress[plan.keep.depth :]
             pretrained = _kept(plan.keep, pretrained, seeds)
         own = [labelled(data.train, plan.labels, seed) for seed in seeds]
-        valid = Batch(data.valid.x, data.valid.y)
+        valid = data.held_out
         if plan.baseline is not None:
             return Trained(pretrained, shared, None, fitted=_fitted(plan, pretrained, own, valid))
         assert plan.fine_tuning is not None
@@ -126,14 +126,15 @@ class Classification:
                 ("valid", data.valid),
                 ("test", data.test),
             ):
-                predicted = predict(part.x) if finite else None
+                predicted = predict(part.x) if finite and len(part.x) else None
                 wrong = None if predicted is None else float(100.0 * (predicted != np.asarray(part.y)).mean())
                 line[f"{name}_error"] = wrong
                 if self.confusion and name == "test" and predicted is not None:
                     line["confusion"] = confusion(np.asarray(part.y), predicted)
             if tuned is not None:
                 line["best_epoch"] = None if tuned.best is None else int(tuned.best.epoch[index])
-                line["valid_curve"] = [round(float(error), 4) for error in tuned.history["valid/error"][:, index]]
+                curve = tuned.history.get("valid/error")
+                line["valid_curve"] = None if curve is None else [round(float(error), 4) for error in curve[:, index]]
             if trained.fitted:
                 fitted, _ = trained.fitted[index]
                 line["chosen"], line["tried"] = fitted.values, fitted.tried
@@ -178,15 +179,16 @@ def _kept(keep: Keep, pretrained: Pretrained, seeds: list[int]) -> Pretrained:
     return pretrained._replace(layers=keep_lowest(layers, trained, keys))
 
 
-def _fitted(plan: Plan, pretrained: Pretrained | None, own: list[Batch], valid: Batch) -> tuple[Any, ...]:
+def _fitted(plan: Plan, pretrained: Pretrained | None, own: list[Batch], valid: Batch | None) -> tuple[Any, ...]:
     """Each member's baseline, on the codes of its own stack, and the seconds it took."""
     assert plan.baseline is not None
     found = []
     for index, train in enumerate(own):
         layers = () if pretrained is None else population.member(pretrained.layers, index)
         began = time.perf_counter()
-        parts = [part._replace(x=compose(layers, part.x)) for part in (train, valid)]
-        found.append((plan.baseline.fit(*parts), time.perf_counter() - began))
+        train = train._replace(x=compose(layers, train.x))
+        held_out = valid and valid._replace(x=compose(layers, valid.x))
+        found.append((plan.baseline.fit(train, held_out), time.perf_counter() - began))
     return tuple(found)
 
 
@@ -203,9 +205,9 @@ def _joint(
     front = pretrained.layers[: joint.front]
 
     def train() -> Progress:
-        rows, valid = Batch(data.train.x), Batch(data.valid.x)
+        rows, valid = Batch(data.train.x), data.held_out and Batch(data.valid.x)
         for layer in front:
-            rows, valid = codes(layer, rows), codes(layer, valid)
+            rows, valid = codes(layer, rows), valid and codes(layer, valid)
         folder = None if context.checkpoints is None else Checkpoints(context.checkpoints.folder / "joint")
         options = context._replace(checkpoints=folder).options(len(seeds))
         start = DBM.from_stack(pretrained.above(joint.front))

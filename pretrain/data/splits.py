@@ -13,11 +13,18 @@ from pretrain.types import Batch
 
 
 class Splits(NamedTuple):
-    """Training, validation and test examples. Choose by ``valid``; look at ``test`` once."""
+    """Training, validation and test examples. Choose by ``valid``; look at ``test`` once. Where ``valid`` has no rows,
+    nothing is left to be chosen: all rows are trained on, with numbers that were chosen before.
+    """
 
     train: Batch
     valid: Batch
     test: Batch
+
+    @property
+    def held_out(self) -> Batch | None:
+        """The validation rows; None where there are none."""
+        return self.valid if len(self.valid.x) else None
 
 
 def binarised(splits: Splits, seed: int = 0) -> Splits:
