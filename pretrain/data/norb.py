@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -355,8 +356,10 @@ def splits(
 
 def batch(part: Pairs, rows: NDArray[np.int64], prepare: Callable[[NDArray[np.uint8]], Any]) -> Batch:
     """Returns some rows of a part, prepared `BLOCK` at a time."""
+    if not len(rows):  # as many features as one row has
+        return jax.tree.map(lambda values: values[:0], batch(part, np.arange(1), prepare))
     x = np.empty((0, 0), np.float32)
-    for start in range(0, max(len(rows), 1), BLOCK):  # of no rows too, for how many features they would have
+    for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         features = np.asarray(prepare(np.asarray(part.images[block])))
         if start == 0:
