@@ -19,7 +19,15 @@ from benchmarks.baselines import SVM, LogisticRegression, NearestNeighbours, squ
 from benchmarks.convnet import ConvNet
 from benchmarks.experiment import Joint, Plan
 from benchmarks.papers.larochelle2009 import tuning
-from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, gaussian, machine, output, standardised_digits
+from benchmarks.papers.salakhutdinov2009 import (
+    CHOSEN,
+    EXPERIMENT,
+    gaussian,
+    machine,
+    output,
+    refitted,
+    standardised_digits,
+)
 from benchmarks.render import render
 from benchmarks.results import read_results
 from benchmarks.tasks.classification import confusion
@@ -106,6 +114,41 @@ def test_the_convolutional_network_is_convolutions_and_learns(data: Splits) -> N
 def test_confusion_counts_rows() -> None:
     counts = confusion(np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 0, 0]))
     assert counts == [[1, 1, 0], [0, 1, 0], [2, 0, 1]]
+
+
+def test_what_is_refitted_was_chosen_where_objects_are_held_out() -> None:
+    tables = Path(__file__).parent.parent / "paper_tables" / "norb" / "paper" / "results.jsonl"
+    chosen = {line["row"]: line["chosen"] for line in read_results(tables) if "chosen" in line}
+    assert set(chosen) == set(CHOSEN)
+    for name, values in chosen.items():
+        assert {f"{number}s": (value,) for number, value in values.items()}.items() <= vars(CHOSEN[name]).items()
+
+
+def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Splits, tmp_path: Path) -> None:
+    greedy, joint = machine((24, 16), 0.3, 6, 1, 0.02, 20)
+    tuned = Plan((gaussian(32, 0.01, 6, 20), *greedy), tuning(1.0, 6, 10), joint=Joint(joint, 1, gibbs_steps=2), held=1)
+    plans = {"dbm": refitted("dbm", tuned), "knn": refitted("knn", Plan((), baseline=NearestNeighbours((1, 3))))}
+    rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
+    whole = data._replace(valid=jax.tree.map(lambda values: values[:0], data.valid))
+    path = runner.run(EXPERIMENT, "smoke", rows, n_seeds=1, data=whole, out=tmp_path, interactive=False)
+    for line in read_results(path):
+        assert line["valid_error"] is None
+        assert line["test_error"] < 80.0
+        assert line.get("chosen") == ({"k": 1.0} if line["row"] == "knn" else None)
+    assert tmp_path / "confusion.svg" in render(EXPERIMENT, "smoke", tmp_path)
+    for baseline in (NearestNeighbours((1, 3)), LogisticRegression((0.1, 1.0)), SVM((1.0, 3.0), (2.0,))):
+        with pytest.raises(ValueError, match="nothing is held out to choose among"):
+            baseline.fit(some(data.train, 50), None)
+
+
+def test_validation_rows_are_watched_and_change_nothing(data: Splits) -> None:
+    stage = tuning(1.0, 2, 10, n_hidden=(8,))
+    last = stage.replace(patience=None)  # type: ignore[attr-defined]
+    seen, unseen = (pt.fine_tune((), last, data.train, valid=valid) for valid in (data.valid, None))
+    for a, b in zip(jax.tree.leaves(seen.params), jax.tree.leaves(unseen.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="early stopping needs"):
+        pt.fine_tune((), stage, data.train)
 
 
 def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def split(tmp_path: Path, **options: Any) -> tuple[Splits, list[np.ndarray]]:
     rows = []
     for part, of in zip(parts, (pairs.train, pairs.train, pairs.test), strict=True):
         known = {tuple(row): number for number, row in enumerate(row_numbers(of.images))}
-        rows.append(np.array([known[tuple(row)] for row in np.asarray(part.x)]))
+        rows.append(np.array([known[tuple(row)] for row in np.asarray(part.x)], np.int64))
         np.testing.assert_array_equal(part.y, of.category[rows[-1]])
         assert part.x.dtype == np.float32
         assert part.y.dtype == np.int32
@@ -64,6 +64,16 @@ def test_an_object_that_validates_is_not_trained_on(tmp_path: Path) -> None:
     assert len(held) > 1
 
 
+def test_where_nothing_is_held_out_all_is_trained_on(tmp_path: Path) -> None:
+    parts, (train, valid, test) = split(tmp_path, hold_out="nothing")
+    np.testing.assert_array_equal(train, np.arange(60))
+    np.testing.assert_array_equal(test, np.arange(40))
+    assert len(valid) == 0
+    assert parts.valid.x.shape == (0, 4)
+    assert parts.held_out is None
+    assert split(tmp_path)[0].held_out is not None
+
+
 def test_subsets_have_equal_shares_of_objects(tmp_path: Path) -> None:
     options = {"hold_out": "instance", "n_train": 20, "n_valid": 10, "n_test": 20}
     _, (train, valid, test) = split(tmp_path, **options)
@@ -74,7 +84,7 @@ def test_subsets_have_equal_shares_of_objects(tmp_path: Path) -> None:
     assert not np.array_equal(split(tmp_path, **options, seed=3)[1][2], test)
     with pytest.raises(ValueError, match=r"n_train must lie in 1\.\.40, the pairs there are; got 41"):
         split(tmp_path, hold_out="instance", n_train=41)
-    with pytest.raises(ValueError, match=r"hold_out must be one of \('random', 'instance'\); got 'object'"):
+    with pytest.raises(ValueError, match=r"hold_out must be one of \('random', 'instance', 'nothing'\); got 'object'"):
         norb(hold_out="object")  # type: ignore[arg-type]
 
 
