@@ -26,8 +26,8 @@ from pretrain import (
     SoftmaxUnits,
     SparsityTarget,
 )
-from pretrain.learners.rbm import LOWEST_LOG_VARIANCE, RBMParams
-from pretrain.samplers import FastChains, gibbs_chain
+from pretrain.learners.rbm import FEW_ROWS, LOWEST_LOG_VARIANCE, RBMParams
+from pretrain.samplers import FastChains, Phase, gibbs_chain
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -83,6 +83,20 @@ def test_gradient_is_that_of_the_surrogate_with_samples_held(machine: RBM) -> No
     if isinstance(after, FastChains):
         for fast, old, grad in zip(*map(jax.tree.leaves, (after.fast, noise, grads)), strict=True):
             np.testing.assert_allclose(fast, 0.95 * old - 0.05 * grad, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_of_few_rows_are_those_of_many() -> None:
+    """Rows that come up many times change no mean, but are no longer few."""
+    machine, random = BernoulliRBM(4), np.random.default_rng(0)
+    values = [random.normal(size=(7, n)).astype(np.float32) for n in (6, 4, 6, 4)]
+    params = machine.init(jax.random.key(0), Batch(jnp.ones((7, 6))))[0]
+    few, many = (
+        machine.contrast(params, *(Phase(*(np.tile(v, (times, 1)) for v in pair)) for pair in (values[:2], values[2:])))
+        for times in (1, FEW_ROWS)
+    )
+    for a, b in zip(arrays(few), arrays(many), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert np.abs(few.weights).min() > 1e-4
 
 
 def test_a_learned_variance_sinks_no_further_than_its_bound() -> None:
