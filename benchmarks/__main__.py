@@ -24,6 +24,7 @@ from benchmarks.papers import (
     tricks,
 )
 from benchmarks.peers import TASKS
+from benchmarks.precision import PRECISIONS
 from benchmarks.render import render
 from benchmarks.report import report, with_results
 from pretrain.data import DataUnavailable
@@ -77,7 +78,7 @@ class Run:
     batch_devices: int = 1
     """Devices that share the rows of every minibatch; the others share the members."""
     precision: str = "float32"
-    """Of matrix products on an accelerator: float32, tf32 or bfloat16; everything else is float32."""
+    """Of the factors of matrix products: float32, tf32 or bfloat16; everything else is float32."""
     distributed: bool = False
     """Train with many processes, each on members of its own; Slurm and Kubernetes tell them where they are."""
     coordinator: str | None = None
@@ -219,7 +220,7 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
             wave=options.wave,
             memory=None if options.memory is None else int(options.memory * 2**30),
             batch_devices=options.batch_devices,
-            precision=known(options.precision, list(runner.PRECISIONS), "precision"),
+            precision=known(options.precision, list(PRECISIONS), "precision"),
             command=shlex.join([*prefix, *_stable(words)]),
             say=say,
         )

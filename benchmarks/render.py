@@ -72,11 +72,8 @@ def cells(item: Summary, parts: Sequence[str], failures: bool) -> list[str]:
     Training errors are near 0, where no interval of these is any good, so the mean stands alone.
     """
     published = [number(getattr(item.row.published, part)) for part in parts]
-    ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), cell(item.estimate("test"))]
-    if not item.finite:
-        ours[-1] = "diverged" if item.failed else "not run"
-    elif item.estimate("test").mean is None:
-        ours[-1] = "undetermined"
+    ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), ""]
+    ours[-1] = _outcome(item) if item.results else "not run"
     difference = "" if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
     difference = difference.replace("-", "\N{MINUS SIGN}")
     return [*published, *ours, difference, str(len(item.finite)), *([str(item.failed)] if failures else [])]
@@ -117,6 +114,8 @@ def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary], drawn:
     text += [*aligned(table), "", *notes(experiment, rows)]
     if experiment.findings is not None and (found := experiment.findings(rows)):
         text += ["", *found]
+    if compared := by_precision(experiment, rows):
+        text += ["", *compared]
     if ran := [item for item in rows if item.results]:
         text += ["", "## How the runs were made", "", *provenance(ran)]
         text += ["", "## Hyperparameters", "", *map(hyperparameters, ran)]
@@ -135,6 +134,35 @@ def by_level(rows: Sequence[Summary]) -> list[list[str]]:
     for series in dict.fromkeys(series for series, _ in cells_of):
         table.append([series, *(cells_of.get((series, level), "") for level in levels)])
     return table if cells_of else []
+
+
+def by_precision(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
+    """The rows that also ran with the factors of their matrix products rounded; [] where none did."""
+    ran = [item for item in rows if item.rounded]
+    if not ran:
+        return []
+    names = list(dict.fromkeys(name for item in ran for name in item.rounded))
+    table = [["row", distinct(line["precision"] for item in ran for line in item.results), *names]]
+    for item in ran:
+        found = [item, *(item.rounded.get(name) for name in names)]
+        table.append([f"`{item.row.name}`", *("" if one is None else _outcome(one) for one in found)])
+    lines = [line for item in ran for one in item.rounded.values() for line in one.results]
+    text = (
+        f"Test {experiment.task.noun} with both factors of every matrix product, the gradient's too, rounded first; "
+        "sums, parameters and draws are float32 throughout. A CPU rounds as an accelerator does, then multiplies in "
+        f"float32. Device: {distinct(line['device'] for line in lines)}."
+    )
+    commands = dict.fromkeys(line["command"] for line in lines)
+    heading = "## Precision of matrix products"
+    return [heading, "", text, "", *aligned(table), "", *(f"- Command: `{command}`" for command in commands)]
+
+
+def _outcome(item: Summary) -> str:
+    """The test cell of a row that ran."""
+    if not item.finite:
+        return "diverged"
+    found = item.estimate("test")
+    return "undetermined" if found.mean is None else cell(found)
 
 
 def aligned(table: list[list[str]]) -> list[str]:

@@ -19,6 +19,7 @@ import jax
 from benchmarks import hosts
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared
 from benchmarks.illustrations import PICTURES
+from benchmarks.precision import products
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
 from benchmarks.selection import Choice, by_json, combinations, select, with_values
@@ -29,11 +30,6 @@ from pretrain.data import Splits
 from pretrain.memory import device_memory, plan_waves
 from pretrain.population import grouped
 from pretrain.report import reporting
-
-PRECISIONS = {"float32": "float32", "tf32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
-"""Of the factors of matrix products, and JAX's name for it (its own ``bfloat16`` is TF32 on NVIDIA's). Parameters, sums
-and samples are float32 always. Below float32 an accelerator is several times faster; a CPU computes in float32.
-"""
 
 
 def run(
@@ -68,7 +64,7 @@ def run(
             where they gain nothing.
         memory: bytes a device has, to plan waves with, on a CPU too; default: what it reports.
         batch_devices: devices that share the rows of a minibatch; the others share the members.
-        precision: of matrix products, a key of `PRECISIONS`; part of what was run, unless it is float32.
+        precision: of matrix products (`benchmarks.precision`); part of what was run, unless it is float32.
         command: recorded beside each result.
         say: where messages go.
         interactive: whether to show a live line; default: whether standard error is a terminal.
@@ -83,10 +79,10 @@ def run(
     with (
         only_run(out) if first else contextlib.nullcontext(),
         reporting(interactive) as report,
-        jax.default_matmul_precision("float32" if jax.default_backend() == "cpu" else PRECISIONS[precision]),
+        products(precision),
     ):
         if precision != "float32" and jax.default_backend() == "cpu":
-            say(f"a CPU computes matrix products of {precision} in float32: results will be those of float32")
+            say(f"a CPU rounds the factors of products to {precision} and gains no time by it")
         stacks = Stacks(checkpoints)
         context = Context(stacks, None, report, batch_devices)
         for row in rows:

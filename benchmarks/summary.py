@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from benchmarks.experiment import Experiment, Row
 
 PARTS = ("train", "valid", "test")
 CONFIDENCE = 0.95
+FLOAT32 = "float32"
 STUDENT, BINOMIAL, SAMPLED = "student-t", "binomial", "3 standard errors"
 
 
@@ -42,15 +43,18 @@ class Summary:
 
     Attributes:
         row: its declaration.
-        results: its lines of the declaration that was run last, by seed, diverged ones among them.
+        results: its lines of the declaration that was run last, by seed, diverged ones among them; those in float32,
+            unless it ran in other precisions only.
         left_out: how many lines of earlier declarations there are.
         measure: what is measured: the lines hold it as ``<part>_<measure>``.
+        rounded: the row in each other precision of matrix products that it also ran in.
     """
 
     row: Row
     results: tuple[dict[str, Any], ...]
     left_out: int = 0
     measure: str = "error"
+    rounded: Mapping[str, Summary] = dataclasses.field(default_factory=dict)
 
     @property
     def finite(self) -> list[dict[str, Any]]:
@@ -104,11 +108,21 @@ def wilson(error: float, images: int) -> Estimate:
 
 def summary(experiment: Experiment, lines: Iterable[dict[str, Any]]) -> list[Summary]:
     """One `Summary` a declared row, in the declared order; of one seed's lines the last counts."""
-    lines, summaries = list(lines), []
+    lines, summaries, measure = list(lines), [], experiment.task.measure
     for row in experiment.rows:
-        own = [line for line in lines if line["row"] == row.name]
-        last = [line for line in own if line["declaration"] == own[-1]["declaration"]]
-        seeds = {line["seed"]: line for line in last}
-        results = tuple(seeds[seed] for seed in sorted(seeds))
-        summaries.append(Summary(row, results, len(own) - len(last), experiment.task.measure))
+        by_precision: dict[str, list[dict[str, Any]]] = {FLOAT32: []}
+        for line in lines:
+            if line["row"] == row.name:
+                by_precision.setdefault(line.get("precision", FLOAT32), []).append(line)
+        found = {name: _summary(row, own, measure) for name, own in by_precision.items() if own}
+        first = next(iter(found.values()), Summary(row, (), measure=measure))
+        rounded = {name: item for name, item in found.items() if item is not first}
+        summaries.append(dataclasses.replace(first, rounded=rounded))
     return summaries
+
+
+def _summary(row: Row, own: Sequence[dict[str, Any]], measure: str) -> Summary:
+    last = [line for line in own if line["declaration"] == own[-1]["declaration"]]
+    seeds = {line["seed"]: line for line in last}
+    results = tuple(seeds[seed] for seed in sorted(seeds))
+    return Summary(row, results, len(own) - len(last), measure)

@@ -16,6 +16,7 @@ from benchmarks import runner, selection
 from benchmarks.__main__ import EXPERIMENTS, main
 from benchmarks.experiment import Halving, Plan, Range, UsageError, declaration_hash
 from benchmarks.papers.larochelle2009 import tuning
+from benchmarks.precision import PRECISIONS
 from benchmarks.results import read_results
 from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context
@@ -248,7 +249,7 @@ def test_two_processes_give_what_one_gives_and_it_goes_on_when_one_was_lost(tmp_
 
 
 def test_precision_reaches_the_products_and_names_the_result() -> None:
-    """As an NVIDIA accelerator would compile them; a CPU knows float32 only."""
+    """As an NVIDIA accelerator would compile them."""
     learner = pt.Classifier(10, (8,))
     params = learner.init(jax.random.key(0), TRAIN)[0]
     marks = {
@@ -256,7 +257,7 @@ def test_precision_reaches_the_products_and_names_the_result() -> None:
         "tf32": "lhs_precision_type = tf32",
         "bfloat16": "lhs_precision_type = bf16",
     }
-    for name, jax_name in runner.PRECISIONS.items():
+    for name, jax_name in PRECISIONS.items():
         with jax.default_matmul_precision(jax_name):
             traced = jax.jit(learner.gradient).trace(params, (), TRAIN, jax.random.key(1))
             text = traced.lower(lowering_platforms=("cuda",)).as_text()
@@ -265,5 +266,5 @@ def test_precision_reaches_the_products_and_names_the_result() -> None:
         assert all(marks[name] in line for line in products), (name, products[0])
     experiment = EXPERIMENTS["mnist"]
     row = experiment.row("shallow")
-    hashes = {declaration_hash(experiment, row, "smoke", row.plans["smoke"], p) for p in runner.PRECISIONS}
+    hashes = {declaration_hash(experiment, row, "smoke", row.plans["smoke"], p) for p in PRECISIONS}
     assert len(hashes) == 3
