@@ -13,6 +13,7 @@ from pretrain.data import (
     Splits,
     contrast_normalised,
     foveated,
+    global_contrast_normalised,
     shrunk,
     standardised_pairs,
     unfoveated,
@@ -89,6 +90,17 @@ def test_foveation_that_does_not_fit_is_refused() -> None:
         foveated(images()[:, :, :, :9])
     with pytest.raises(ValueError, match=r"x must have shape \[rows, 8976\]"):
         unfoveated(np.zeros((1, 4488), np.float32))
+
+
+def test_brightness_and_contrast_of_an_image_do_not_tell() -> None:
+    x = images(7, 3)
+    found = global_contrast_normalised(x)
+    assert found.dtype == np.float32
+    for eye, got in zip(x.reshape(-1, 49).astype(np.float64), np.asarray(found).reshape(-1, 49), strict=True):
+        np.testing.assert_allclose(got, (eye - eye.mean()) / eye.std(), atol=1e-5)
+    np.testing.assert_allclose(global_contrast_normalised(0.2 + x.astype(np.float32) / 500), found, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(global_contrast_normalised)(jnp.asarray(x)), found, atol=1e-5)
+    np.testing.assert_allclose(global_contrast_normalised(np.full((1, 2, 9, 9), 77, np.uint8)), 0, atol=1e-2)
 
 
 def test_contrast_is_normalised_within_the_window() -> None:

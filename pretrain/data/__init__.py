@@ -10,7 +10,15 @@ from pretrain.data.norb import NorbPairs, Pairs, norb, norb_pairs
 from pretrain.data.rotations import Rotations
 from pretrain.data.shifts import Shifts
 from pretrain.data.splits import Splits, binarised, stratified_rows, subset
-from pretrain.data.stereo import contrast_normalised, foveated, shrunk, standardised_pairs, unfoveated, whitened
+from pretrain.data.stereo import (
+    contrast_normalised,
+    foveated,
+    global_contrast_normalised,
+    shrunk,
+    standardised_pairs,
+    unfoveated,
+    whitened,
+)
 
 __all__ = [
     "BadFile",
@@ -26,6 +34,7 @@ __all__ = [
     "digits",
     "examples",
     "foveated",
+    "global_contrast_normalised",
     "mnist",
     "moved",
     "neighbours",

@@ -1,8 +1,9 @@
 """Preprocessing of images with several eyes, ``[rows, eyes, height, width]``: pure functions.
 
 `shrunk` and `foveated` make rows of features: of NumPy arrays on the host; of JAX arrays on the device, also inside a
-compiled step. `contrast_normalised` makes images, on the host. Grey levels, which are integers, are divided by 255;
-floating-point images are taken as they are, so one may follow another: ``foveated(contrast_normalised(images))``.
+compiled step. `global_contrast_normalised` makes images, likewise; `contrast_normalised` does on the host. Grey levels,
+which are integers, are divided by 255; floating-point images are taken as they are, so one may follow another:
+``foveated(contrast_normalised(images))``.
 
 `standardised_pairs` and `whitened` fit a map on the training rows of a data set and apply it to all three parts, on the
 device.
@@ -28,7 +29,7 @@ RINGS = (8, 4, 2, 2)
 """Widths, from the outside in, of the rings that `foveated` pools: of a 96 x 96 image the inner 64 x 64 are kept."""
 
 FLOOR = 1e-4
-"""The least deviation that `contrast_normalised` divides by: a fortieth of a grey level of 255."""
+"""The least deviation that contrast is divided by: a fortieth of a grey level of 255."""
 
 
 def unit(images: Any) -> Any:
@@ -140,6 +141,28 @@ def unfoveated(x: Any, eyes: int = 2, side: int = 96, rings: Sequence[int] = RIN
             "the eyes, the side and the rings by which the rows were made"
         )
     return x.reshape(len(x), eyes, n_values)[:, :, value].reshape(len(x), eyes, side, side)
+
+
+def global_contrast_normalised(images: Any) -> Any:
+    """Returns images of mean 0 and standard deviation 1, each by itself: how bright and how strong the light is, which
+    tells nothing of the object, is gone. A flat image becomes 0 (see `FLOOR`).
+
+    Args:
+        images: ``[rows, eyes, height, width]``.
+
+    Returns:
+        ``[rows, eyes, height, width]`` float32.
+
+    Raises:
+        ValueError: if these are no images.
+
+    Reference: Goodfellow, Bengio & Courville, *Deep learning* (2016), section 12.2.1.1.
+    """
+    check_images(images)
+    x = unit(images)
+    x = x - x.mean(axis=(2, 3), keepdims=True)
+    xp = images.__array_namespace__()
+    return x / xp.maximum(xp.sqrt(xp.square(x).mean(axis=(2, 3), keepdims=True)), FLOOR)
 
 
 def contrast_normalised(images: Any, width: int = 9, sigma: float = 2.0) -> NDArray[np.float32]:
