@@ -120,8 +120,8 @@ def levels(
     xlabel: str,
     ylabel: str,
 ) -> None:
-    """A measure over levels (numbers of labels), both on log scales: a line a series, a bar an interval; what was
-    published stands beside it as open rings.
+    """A measure, on a log scale, over levels, on one too if they span more than tenfold (numbers of labels do, numbers
+    of layers do not): a line a series, a bar an interval; what was published stands beside it as open rings.
 
     Args:
         path: of the figure.
@@ -135,15 +135,17 @@ def levels(
         figure = Figure(figsize=(9.0, 5.0), layout="constrained")
         figure.suptitle(textwrap.fill(title, 90))
         axes = figure.add_subplot()
-        axes.set(xlabel=f"{xlabel} (log scale)", ylabel=f"{ylabel} (log scale)", xscale="log", yscale="log")
-        ticks: set[float] = set()
+        ticks = {level for found in series.values() for level in found}
+        wide = bool(ticks) and max(ticks) > 10 * min(ticks)
+        axes.set(xlabel=f"{xlabel} (log scale)" if wide else xlabel, ylabel=f"{ylabel} (log scale)", yscale="log")
+        axes.set_xscale("log" if wide else "linear")
         looks = itertools.product(LINES, COLOURS)
         for number, ((name, found), (line, colour)) in enumerate(zip(series.items(), looks, strict=False)):
             at = np.array(sorted(found))
-            ticks |= set(at)
             if not len(at):
                 continue
-            aside = at * 1.02 ** (number - len(series) / 2)  # so that bars do not hide each other
+            step = number - len(series) / 2  # aside, so that bars do not hide each other
+            aside = at * 1.02**step if wide else at + 0.04 * step
             mean, low, high = (np.array([found[level][i] for level in at], float) for i in range(3))
             bars = np.nan_to_num([mean - low, high - mean])
             axes.errorbar(aside, mean, bars, fmt=line, color=colour, label=name, marker="o", ms=3, lw=1.5, capsize=2)
