@@ -42,6 +42,7 @@ DECLARATIONS = (
 )
 EXPERIMENTS: dict[str, Experiment] = {paper.EXPERIMENT.name: paper.EXPERIMENT for paper in DECLARATIONS}
 TABLES = Path("paper_tables")
+PREFIX = ("python", "-m", "benchmarks")
 
 
 def say(message: str) -> None:
@@ -207,7 +208,6 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
         raise UsageError(f"--seeds must be at least 1; got {n_seeds}")
     data = experiment.data[experiment.scales[scale].data](data_dir=options.data_dir, say=say)
     out = options.out / experiment.name / scale
-    prefix = ["python", "-m", "benchmarks"]
     try:
         runner.run(
             experiment,
@@ -221,11 +221,11 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
             memory=None if options.memory is None else int(options.memory * 2**30),
             batch_devices=options.batch_devices,
             precision=known(options.precision, list(PRECISIONS), "precision"),
-            command=shlex.join([*prefix, *_stable(words)]),
+            command=shlex.join([*PREFIX, *_stable(words)]),
             say=say,
         )
     except KeyboardInterrupt:
-        again = shlex.join([*prefix, *words])
+        again = shlex.join([*PREFIX, *words])
         say(f"\nstopped; everything finished is in {out}. The same command goes on from here:\n  {again}")
         return 130
     if not hosts.first():
@@ -258,7 +258,7 @@ def write_report(options: Report) -> int:
     return 0
 
 
-def measure_speed(options: Speed) -> int:
+def measure_speed(options: Speed, words: list[str]) -> int:
     """Runs the speed comparison."""
     there = list(speed.CONTENDERS)
     names = {"all": there, "none": []}.get(options.contenders.lower(), options.contenders.split(","))
@@ -271,7 +271,7 @@ def measure_speed(options: Speed) -> int:
         raise UsageError(f"--sizes are like 784x500,1000x1000 and --batches like 10,100: {error}") from error
     if contenders:
         wanted = speed.settings(tasks, sizes, batches, options.rows, options.rounds)
-        speed.main(options.out, wanted, contenders)
+        speed.main(options.out, wanted, contenders, command=shlex.join([*PREFIX, *_stable(words)]))
     if options.members:
         scaling.main(options.out, options.members, options.rounds, options.rows // 6, say=say)
     return 0
@@ -293,7 +293,7 @@ def fit(options: Fit, words: list[str]) -> int:
         options.seed,
     )
     found = own_data.read(options.data, options.labels, options.size)
-    command = shlex.join(["python", "-m", "benchmarks", *words])
+    command = shlex.join([*PREFIX, *words])
     own_data.fit(found, training, (options.valid, options.test), options.out, command, say)
     return 0
 
@@ -344,7 +344,7 @@ def command(words: list[str]) -> int:
         if name == "predict":
             return predict(tyro.cli(Predict, prog=prog, args=words[1:]))
         if name == "speed":
-            return measure_speed(tyro.cli(Speed, prog=prog, args=words[1:]))
+            return measure_speed(tyro.cli(Speed, prog=prog, args=words[1:]), words)
         tyro.cli(List, prog=prog, args=words[1:])
         return list_experiments()
     except (UsageError, DataUnavailable, MemoryError) as error:

@@ -223,8 +223,11 @@ def speed_section(timed: Sequence[Mapping[str, Any]], populations: Sequence[Mapp
         header, *lines = scaling.rows_of(costs, ceilings)
         text += [element("h3", "Populations"), element("p", escape(scaling.about(costs, ceilings, setting, device)))]
         text.append(plain_table("What members side by side cost", header, lines))
-    command = element("dt", "Command") + element("dd", element("code", "python -m benchmarks speed"))
-    text += [element("h3", "How it was run"), element("dl", element("div", command))]
+    made = timed[-1]["machine"] if timed else {}
+    facts = {"Command": element("code", escape(made.get("command", "python -m benchmarks speed")))}
+    facts |= {"Commit": escape(made["commit"])} if made.get("commit") else {}
+    listed = "".join(element("div", element("dt", name) + element("dd", value)) for name, value in facts.items())
+    text += [element("h3", "How it was run"), element("dl", listed)]
     return section("speed", "Speed of an epoch", text)
 
 

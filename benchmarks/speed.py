@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from benchmarks.peers import CONTENDERS, NO_SUCH, TASKS, Setting
 from benchmarks.peers.machine import machine
 from benchmarks.peers.process import Worker
+from benchmarks.provenance import commit
 
 OURS = "pretrain"
 PAUSE = 0.3
@@ -141,7 +142,7 @@ def _result(worker: Worker, answers: Sequence[Mapping[str, Any]]) -> Result:
 
 
 def record(result: Result, setting: Setting, where: Mapping[str, Any]) -> dict[str, Any]:
-    """A contender's line of ``results.jsonl``."""
+    """A contender's line of ``results.jsonl``; ``where`` is the machine, with the commit and the command."""
     times = {"seconds": list(result.seconds)}
     if result.seconds:
         times |= {"least": min(result.seconds), "median": statistics.median(result.seconds)}
@@ -203,7 +204,8 @@ def markdown(found: Sequence[Measured], where: Mapping[str, Any]) -> str:
         ]
     for paragraph in circumstances(found):
         text += [paragraph, ""]
-    return "\n".join([*text, *contenders_of(found), ""])
+    made = [f"Command: `{where['command']}`; commit {where['commit']}.", ""] if where.get("command") else []
+    return "\n".join([*text, *made, *contenders_of(found), ""])
 
 
 def protocol(where: Mapping[str, Any]) -> str:
@@ -279,6 +281,7 @@ def main(
     wanted: Sequence[Setting] = (Setting(60_000, 7),),
     contenders: Sequence[str] = tuple(CONTENDERS),
     say: Callable[[str], None] = print,
+    command: str = "",
 ) -> list[Measured]:
     """Measures, writes the results and the tables into ``out``, and returns the results.
 
@@ -287,9 +290,10 @@ def main(
         wanted: the settings, one table each.
         contenders: names of `benchmarks.peers.CONTENDERS`; ours is among them always.
         say: takes a line of progress.
+        command: recorded beside the results.
     """
     names = [name for name in CONTENDERS if name == OURS or name in contenders]
-    where = machine()
+    where = machine() | {"commit": commit(), "command": command}
     found = []
     for setting in wanted:
         say(f"{setting.task}, {size_of(setting)}, batch {setting.batch_size}, {setting.rows} rows")

@@ -116,7 +116,7 @@ def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     out, said = tmp_path / "speed", []
-    main(out, [Setting(400, 4)], contenders=("torch",), say=said.append)
+    main(out, [Setting(400, 4)], contenders=("torch",), say=said.append, command="python -m benchmarks speed")
     ours, torch = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert ours["name"] == "pretrain"
     assert len(ours["seconds"]) == len(ours["others"]) == len(ours["idle_cpu_seconds"]) == 2
@@ -125,10 +125,12 @@ def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pyte
     assert ours["precision"].startswith("float32")
     assert ours["versions"]["jax"]
     assert ours["machine"]["cores"] >= 1
+    assert ours["machine"]["command"] == "python -m benchmarks speed"
     assert "torch" in torch["absent"]
     assert "seconds" not in torch
     assert len(list(csv.reader((out / "table.csv").read_text().splitlines()))) == 3
     assert "**torch** is absent" in (out / "table.md").read_text()
+    assert "Command: `python -m benchmarks speed`; commit " in (out / "table.md").read_text()
     assert any(line.startswith("round 2:") for line in said)
 
 
