@@ -20,7 +20,7 @@ from pretrain.learners.sesm import SESM
 from pretrain.learners.slow_features import SlowFeatures
 from pretrain.learners.standardise import Standardise
 from pretrain.network import Network, Unrolled, encode, evaluate, load, predict, reconstruct, save, to_nnx
-from pretrain.optim import Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd
+from pretrain.optim import Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd, WarmUp
 from pretrain.penalties import L1, Contractive, KLSparsity, NoPenalty
 from pretrain.population import grouped, member, mesh
 from pretrain.progress import Progress
@@ -90,6 +90,7 @@ __all__ = [
     "SupervisedGreedy",
     "Unrolled",
     "UpDown",
+    "WarmUp",
     "annealed_importance_sampling",
     "data",
     "encode",

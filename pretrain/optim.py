@@ -61,6 +61,19 @@ class Inverse:
         return 1.0 / (1.0 + self.rate * epoch)
 
 
+@struct.dataclass
+class WarmUp:
+    """Another schedule, over the first ``epochs`` times what rises from 0 to 1: for steps that are too large only at the
+    start, as those of a Gaussian-visible RBM may be, whose units all learn the same strongest direction first.
+    """
+
+    epochs: float | Array = 1.0
+    then: Schedule = Constant()
+
+    def __call__(self, epoch: Array) -> Array:
+        return jnp.clip(epoch / jnp.maximum(self.epochs, 1e-6), 0.0, 1.0) * self.then(epoch)
+
+
 def _matrices(params: Any) -> Any:
     """Where weight decay acts: on matrices, but not on those of layers that stay fixed."""
 

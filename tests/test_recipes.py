@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from enumerated_dbm import SIZES, arrays, as_params, assert_close
 
-from pretrain import DBM, Constant, Inverse, Linear, Momentum, Sgd
+from pretrain import DBM, Constant, Inverse, Linear, Momentum, Sgd, WarmUp
 from pretrain.optim import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -23,6 +23,7 @@ SCHEDULES = {
     "constant": (Constant(), lambda epoch: 1.0),
     "linear": (Linear(end=3.0, start=1.0), lambda epoch: min(1.0, max(0.0, (3.0 - epoch) / 2.0))),
     "inverse": (Inverse(0.5), lambda epoch: 1.0 / (1.0 + 0.5 * epoch)),
+    "warm-up": (WarmUp(2.0, Inverse(0.5)), lambda epoch: min(1.0, epoch / 2.0) / (1.0 + 0.5 * epoch)),
 }
 
 
