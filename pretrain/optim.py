@@ -63,8 +63,10 @@ class Inverse:
 
 @struct.dataclass
 class WarmUp:
-    """Another schedule, over the first ``epochs`` times what rises from 0 to 1: for steps that are too large only at the
-    start, as those of a Gaussian-visible RBM may be, whose units all learn the same strongest direction first.
+    """Another schedule, over the first ``epochs`` times what rises from 0 to 1.
+
+    For steps that are too large only at the start, as those of a Gaussian-visible RBM may be, whose units all learn the
+    same strongest direction first.
     """
 
     epochs: float | Array = 1.0
