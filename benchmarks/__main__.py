@@ -269,11 +269,12 @@ def measure_speed(options: Speed, words: list[str]) -> int:
         batches = [int(batch) for batch in options.batches.split(",")]
     except ValueError as error:
         raise UsageError(f"--sizes are like 784x500,1000x1000 and --batches like 10,100: {error}") from error
+    made = shlex.join([*PREFIX, *_stable(words)])
     if contenders:
         wanted = speed.settings(tasks, sizes, batches, options.rows, options.rounds)
-        speed.main(options.out, wanted, contenders, command=shlex.join([*PREFIX, *_stable(words)]))
+        speed.main(options.out, wanted, contenders, command=made)
     if options.members:
-        scaling.main(options.out, options.members, options.rounds, options.rows // 6, say=say)
+        scaling.main(options.out, options.members, options.rounds, options.rows // 6, say=say, command=made)
     return 0
 
 

@@ -1,8 +1,8 @@
 """Classifiers that are not networks, from scikit-learn: what a deep network of 2009 was measured against.
 
-Each chooses its own numbers by error on the validation rows, once a row, and is fitted to the training rows alone;
-without validation rows it is given one number of each. Only
-the support vector machine's kernel is computed here: in float32 and once for all costs, which scikit-learn would not.
+Each chooses its own numbers by error on the validation rows, once a row, and is fitted to the training rows alone.
+Where there are no validation rows, each of its numbers must be given one value. Only the support vector machine's
+kernel is computed here: in float32 and once for all costs, which scikit-learn would not.
 """
 
 from __future__ import annotations

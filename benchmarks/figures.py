@@ -120,8 +120,8 @@ def levels(
     xlabel: str,
     ylabel: str,
 ) -> None:
-    """A measure, on a log scale, over levels, on one too if they span more than tenfold (numbers of labels do, numbers
-    of layers do not): a line a series, a bar an interval; what was published stands beside it as open rings.
+    """A measure over levels: a line a series, a bar an interval; what was published stands beside it as open rings. The
+    measure is on a log scale, and so are levels that span more than tenfold (numbers of labels; not of layers).
 
     Args:
         path: of the figure.
@@ -145,7 +145,7 @@ def levels(
             if not len(at):
                 continue
             step = number - len(series) / 2  # aside, so that bars do not hide each other
-            aside = at * 1.02**step if wide else at + 0.04 * step
+            aside = at * 1.02**step if wide else at + 0.01 * step * (max(ticks) - min(ticks))
             mean, low, high = (np.array([found[level][i] for level in at], float) for i in range(3))
             bars = np.nan_to_num([mean - low, high - mean])
             axes.errorbar(aside, mean, bars, fmt=line, color=colour, label=name, marker="o", ms=3, lw=1.5, capsize=2)

@@ -83,6 +83,13 @@ def failed(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list[
         if item.failed
     ]
     text += [
+        f"- Diverged with products in {name}: {one.failed} of the {len(one.results)} seed"
+        f"{'s' * (len(one.results) > 1)} of `{item.row.name}`."
+        for item in rows
+        for name, one in item.rounded.items()
+        if one.failed
+    ]
+    text += [
         f"- Undetermined: `{item.row.name}`; its test {experiment.task.noun} could not be estimated."
         for item in rows
         if item.finite and item.estimate("test").mean is None

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import illustrations
 from benchmarks.experiment import Experiment
 from benchmarks.results import read_results
-from benchmarks.summary import BINOMIAL, PARTS, SAMPLED, STUDENT, Estimate, Summary, summary
+from benchmarks.summary import BINOMIAL, FLOAT32, PARTS, SAMPLED, STUDENT, Estimate, Summary, summary
 
 
 def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
@@ -72,16 +72,16 @@ def cells(item: Summary, parts: Sequence[str], failures: bool) -> list[str]:
     Training errors are near 0, where no interval of these is any good, so the mean stands alone.
     """
     published = [number(getattr(item.row.published, part)) for part in parts]
-    ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), ""]
-    ours[-1] = _outcome(item) if item.results else "not run"
+    test = _outcome(item) if item.results else "not run"
+    ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), test]
     difference = "" if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
     difference = difference.replace("-", "\N{MINUS SIGN}")
     return [*published, *ours, difference, str(len(item.finite)), *([str(item.failed)] if failures else [])]
 
 
 def kinds(rows: Sequence[Summary]) -> set[str | None]:
-    """The kinds of interval in the table."""
-    return {item.estimate("test").interval for item in rows}
+    """The kinds of interval in the tables."""
+    return {one.estimate("test").interval for item in rows for one in (item, *item.rounded.values())}
 
 
 # --- the formats ---
@@ -137,24 +137,30 @@ def by_level(rows: Sequence[Summary]) -> list[list[str]]:
 
 
 def by_precision(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
-    """The rows that also ran with the factors of their matrix products rounded; [] where none did."""
+    """The rows that ran with the factors of their matrix products rounded; [] where none did."""
     ran = [item for item in rows if item.rounded]
     if not ran:
         return []
     names = list(dict.fromkeys(name for item in ran for name in item.rounded))
-    table = [["row", distinct(line["precision"] for item in ran for line in item.results), *names]]
+    table = [["row", FLOAT32, *names]]
     for item in ran:
         found = [item, *(item.rounded.get(name) for name in names)]
-        table.append([f"`{item.row.name}`", *("" if one is None else _outcome(one) for one in found)])
-    lines = [line for item in ran for one in item.rounded.values() for line in one.results]
+        table.append([f"`{item.row.name}`", *("" if one is None else _counted(one) for one in found)])
     text = (
-        f"Test {experiment.task.noun} with both factors of every matrix product, the gradient's too, rounded first; "
-        "sums, parameters and draws are float32 throughout. A CPU rounds as an accelerator does, then multiplies in "
-        f"float32. Device: {distinct(line['device'] for line in lines)}."
+        f"Test {experiment.task.noun} with both factors of every matrix product of training, but for those that are "
+        "asked for in full precision, rounded first; in brackets the seeds, and how many of them diverged. Sums, "
+        "parameters and draws are float32 throughout. A CPU rounds the factors, then multiplies in float32."
     )
-    commands = dict.fromkeys(line["command"] for line in lines)
-    heading = "## Precision of matrix products"
-    return [heading, "", text, "", *aligned(table), "", *(f"- Command: `{command}`" for command in commands)]
+    made = provenance([one for item in ran for one in item.rounded.values()])
+    return ["## Precision of matrix products", "", text, "", *aligned(table), "", *made]
+
+
+def _counted(item: Summary) -> str:
+    """The test cell and of how many seeds it is."""
+    if not item.results:
+        return "not run"
+    failed = f", {item.failed} diverged" if item.failed else ""
+    return f"{_outcome(item)} ({len(item.results)}{failed})"
 
 
 def _outcome(item: Summary) -> str:
@@ -260,7 +266,7 @@ def hyperparameters(item: Summary) -> str:
     if best := sorted({line["best_epoch"] for line in item.finite if line.get("best_epoch") is not None}):
         facts.append(f"best epoch {best[0]}" + (f" to {best[-1]}" if len(best) > 1 else ""))
     values = (line["selection"] or {}).get("values") or line.get("chosen")
-    if values:
+    if values and line.get(f"valid_{item.measure}") is not None:
         chosen = ", ".join(f"{path} = {value}" for path, value in values.items())
         facts.append(f"chosen on validation error: `{chosen}`")
     return f"- `{item.row.name}`: {'; '.join(facts)}."

@@ -87,6 +87,9 @@ def run(
         context = Context(stacks, None, report, batch_devices)
         for row in rows:
             plan, choice = row.plans[scale], None
+            if precision != "float32" and plan.baseline is not None:
+                say(f"{row.name}: left out; scikit-learn computes in float32 only")
+                continue
             if grid and plan.grid:
                 choice = _chosen(experiment, row, scale, data, out, checkpoints, context, wave, memory, precision, say)
             plan = with_values(plan, {} if choice is None else choice.values)

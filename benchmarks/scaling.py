@@ -21,7 +21,7 @@ import numpy as np
 
 import pretrain
 from benchmarks.peers import Setting, synthetic
-from benchmarks.provenance import device, versions
+from benchmarks.provenance import commit, device, versions
 from pretrain import fit
 
 SIDE = 4_096
@@ -185,7 +185,12 @@ def stored(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Cost], Ceilings, Se
 
 
 def main(
-    out: Path, members: int = 8, rounds: int = 5, rows: int = 10_000, say: Callable[[str], None] = print
+    out: Path,
+    members: int = 8,
+    rounds: int = 5,
+    rows: int = 10_000,
+    say: Callable[[str], None] = print,
+    command: str = "",
 ) -> tuple[list[Cost], Ceilings]:
     """Measures populations of 1, 2, 4, ... up to ``members`` and writes ``scaling.jsonl`` and ``scaling.md``."""
     setting = Setting(rows=rows, epochs=rounds)
@@ -194,6 +199,7 @@ def main(
         costs, ceilings = measure(setting, counts, rounds, say)
     out.mkdir(parents=True, exist_ok=True)
     shared = {"device": device(), "versions": versions(), "rows": rows, "batch_size": setting.batch_size}
+    shared |= {"commit": commit(), "command": command}
     lines = [cost._asdict() | {"ceilings": ceilings._asdict()} | shared for cost in costs]
     (out / "scaling.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     text = markdown(costs, ceilings, setting, device())

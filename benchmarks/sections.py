@@ -223,9 +223,10 @@ def speed_section(timed: Sequence[Mapping[str, Any]], populations: Sequence[Mapp
         header, *lines = scaling.rows_of(costs, ceilings)
         text += [element("h3", "Populations"), element("p", escape(scaling.about(costs, ceilings, setting, device)))]
         text.append(plain_table("What members side by side cost", header, lines))
-    made = timed[-1]["machine"] if timed else {}
-    facts = {"Command": element("code", escape(made.get("command", "python -m benchmarks speed")))}
-    facts |= {"Commit": escape(made["commit"])} if made.get("commit") else {}
+    made = [*(line["machine"] for line in timed[-1:]), *populations[-1:]]
+    commands = dict.fromkeys(line.get("command") or "python -m benchmarks speed" for line in made)
+    facts = {"Command": "".join(element("code", escape(command)) for command in commands)}
+    facts["Commit"] = escape(distinct(line.get("commit") for line in made))
     listed = "".join(element("div", element("dt", name) + element("dd", value)) for name, value in facts.items())
     text += [element("h3", "How it was run"), element("dl", listed)]
     return section("speed", "Speed of an epoch", text)

@@ -21,7 +21,7 @@ from benchmarks.experiment import Plan, Range, UsageError, declared, replaced
 from benchmarks.tasks import Context, Task
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.optim import Linear
+from pretrain.optim import Linear, WarmUp
 from pretrain.population import grouped
 from pretrain.stage import Stage
 
@@ -125,12 +125,9 @@ def shortened(plan: Plan, share: float) -> Plan:
         if stage is None or stage.optimizer is None or not stage.epochs:
             return stage
         epochs = max(round(share * stage.epochs), 1)
-        part = epochs / stage.epochs
-        schedule = getattr(stage.optimizer, "schedule", None)
         optimizer = stage.optimizer
-        if isinstance(schedule, Linear):
-            schedule = Linear(part * schedule.end, part * schedule.start)
-            optimizer = optimizer.replace(schedule=schedule)  # type: ignore[attr-defined]
+        if hasattr(optimizer, "schedule"):
+            optimizer = optimizer.replace(schedule=_shortened(optimizer.schedule, epochs / stage.epochs))  # type: ignore
         return stage.replace(epochs=epochs, optimizer=optimizer)  # type: ignore[attr-defined]
 
     if share == 1.0:
@@ -143,6 +140,13 @@ def shortened(plan: Plan, share: float) -> Plan:
         output=short(plan.output),
         fine_tuning=short(plan.fine_tuning),
     )
+
+
+def _shortened(schedule: Any, part: float) -> Any:
+    """The schedule over a part of its epochs."""
+    if isinstance(schedule, WarmUp):
+        return WarmUp(part * schedule.epochs, _shortened(schedule.then, part))
+    return Linear(part * schedule.end, part * schedule.start) if isinstance(schedule, Linear) else schedule
 
 
 def _scores(

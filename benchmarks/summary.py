@@ -43,11 +43,10 @@ class Summary:
 
     Attributes:
         row: its declaration.
-        results: its lines of the declaration that was run last, by seed, diverged ones among them; those in float32,
-            unless it ran in other precisions only.
+        results: its lines of the declaration that was run last, by seed, diverged ones among them.
         left_out: how many lines of earlier declarations there are.
         measure: what is measured: the lines hold it as ``<part>_<measure>``.
-        rounded: the row in each other precision of matrix products that it also ran in.
+        rounded: the row with matrix products in other precisions than float32, by precision, as far as it ran.
     """
 
     row: Row
@@ -110,18 +109,18 @@ def summary(experiment: Experiment, lines: Iterable[dict[str, Any]]) -> list[Sum
     """One `Summary` a declared row, in the declared order; of one seed's lines the last counts."""
     lines, summaries, measure = list(lines), [], experiment.task.measure
     for row in experiment.rows:
-        by_precision: dict[str, list[dict[str, Any]]] = {FLOAT32: []}
+        own: dict[str, list[dict[str, Any]]] = {FLOAT32: []}
         for line in lines:
             if line["row"] == row.name:
-                by_precision.setdefault(line.get("precision", FLOAT32), []).append(line)
-        found = {name: _summary(row, own, measure) for name, own in by_precision.items() if own}
-        first = next(iter(found.values()), Summary(row, (), measure=measure))
-        rounded = {name: item for name, item in found.items() if item is not first}
-        summaries.append(dataclasses.replace(first, rounded=rounded))
+                own.setdefault(line.get("precision", FLOAT32), []).append(line)
+        found = {name: _summary(row, its, measure) for name, its in own.items()}
+        summaries.append(dataclasses.replace(found.pop(FLOAT32), rounded=found))
     return summaries
 
 
 def _summary(row: Row, own: Sequence[dict[str, Any]], measure: str) -> Summary:
+    if not own:
+        return Summary(row, (), measure=measure)
     last = [line for line in own if line["declaration"] == own[-1]["declaration"]]
     seeds = {line["seed"]: line for line in last}
     results = tuple(seeds[seed] for seed in sorted(seeds))

@@ -63,7 +63,7 @@ class Inverse:
 
 @struct.dataclass
 class WarmUp:
-    """Another schedule, over the first ``epochs`` times what rises from 0 to 1.
+    """Another schedule, multiplied by a factor that rises from 0, at the first update, to 1 at epoch ``epochs``.
 
     For steps that are too large only at the start, as those of a Gaussian-visible RBM may be, whose units all learn the
     same strongest direction first.

@@ -72,6 +72,8 @@ def test_where_nothing_is_held_out_all_is_trained_on(tmp_path: Path) -> None:
     assert parts.valid.x.shape == (0, 4)
     assert parts.held_out is None
     assert split(tmp_path)[0].held_out is not None
+    with pytest.raises(ValueError, match="n_valid is 5, but nothing is held out"):
+        norb(hold_out="nothing", n_valid=5)
 
 
 def test_subsets_have_equal_shares_of_objects(tmp_path: Path) -> None:

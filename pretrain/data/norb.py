@@ -151,6 +151,8 @@ def norb(
     """
     if hold_out not in get_args(HoldOut):
         raise ValueError(f"hold_out must be one of {get_args(HoldOut)}; got {hold_out!r}")
+    if hold_out == "nothing" and n_valid is not None:
+        raise ValueError(f"n_valid is {n_valid:,}, but nothing is held out: leave it away, or choose another hold_out")
     return splits(norb_pairs(data_dir, say=say), prepare, hold_out, seed, n_train, n_valid, n_test, N_VALID)
 
 

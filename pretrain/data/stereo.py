@@ -1,8 +1,8 @@
 """Preprocessing of images with several eyes, ``[rows, eyes, height, width]``: pure functions.
 
 `shrunk` and `foveated` make rows of features: of NumPy arrays on the host; of JAX arrays on the device, also inside a
-compiled step. `global_contrast_normalised` makes images, likewise; `contrast_normalised` does on the host. Grey levels,
-which are integers, are divided by 255; floating-point images are taken as they are, so one may follow another:
+compiled step. `global_contrast_normalised` makes images of either; `contrast_normalised` does on the host alone. Grey
+levels, which are integers, are divided by 255; floating-point images are taken as they are, so one may follow another:
 ``foveated(contrast_normalised(images))``.
 
 `standardised_pairs` and `whitened` fit a map on the training rows of a data set and apply it to all three parts, on the

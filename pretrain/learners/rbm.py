@@ -15,7 +15,8 @@ hidden units add an ``r(h)`` without parameters to ``E``). The gradient of the m
     dz = ((<(vk - b)^2> - <(v0 - b)^2>) / 2 - sum_j W_ij (<vk hk> - <v0 h0>)_ij) / s^2
 
 with hidden *means* in these statistics and hidden *samples* inside the chain (they are the bottleneck). Written this
-way a CD-1 update is five matrix products; the surrogate loss ``<F(v0)> - <F(vk)>`` gives the same gradient.
+way a CD-1 update is five matrix products (of few rows four, the last two joined); the surrogate loss
+``<F(v0)> - <F(vk)>`` gives the same gradient.
 
 Label units: ``n_classes`` more visible columns, one softmax group, join every row with its label, and ``P(y | x)`` is
 a softmax over ``-F(x, y)``, exactly (Larochelle & Bengio, *Classification using discriminative restricted Boltzmann
