@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
 from benchmarks.figures import mosaic
+from benchmarks.outcomes import failed
 from benchmarks.pictures import filters, unpacked
 from benchmarks.render import escape, latex, markdown, number, render
 from benchmarks.summary import BINOMIAL, SAMPLED, STUDENT, student, summary, wilson
@@ -150,6 +151,27 @@ def test_diverged_members_are_counted_and_left_out_of_the_mean(tmp_path: Path) -
     assert table_line(text, "deep")[4:] == ["", "", "diverged", "", "0", "1"]
     assert "Failed: seeds that diverged" in text
     assert "failed" in (tmp_path / "table.tex").read_text()
+
+
+def test_precisions_stand_apart_with_their_seeds_and_failures(tmp_path: Path) -> None:
+    """What ran in bfloat16 only has no place among the figures in float32, and is judged by nothing."""
+    rounded = {"precision": "bfloat16", "declaration": "b" * 12, "command": "few bits"}
+    lines = [result(seed=0), result(seed=0, test=1.7, **rounded), result(seed=1, test=None, **rounded)]
+    render(EXPERIMENT, "quick", written(tmp_path, *lines, result("deep", test=9.0, **rounded)))
+    text = (tmp_path / "table.md").read_text()
+    assert table_line(text, "deep")[6] == "not run"
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:4]]
+        for line in text.split("## Precision")[1].splitlines()
+        if line.startswith("| `")
+    }
+    assert cells["`srbm`"] == ["1.50 [1.28, 1.76] (1)", "1.70 [1.46, 1.97] (2, 1 diverged)"]
+    assert cells["`deep`"] == ["not run", "9.00 [8.45, 9.58] (1)"]
+    assert "- Command: `few bits`" in text
+    rows = summary(EXPERIMENT, lines)
+    assert [line for line in failed(EXPERIMENT, "quick", rows) if "Diverged" in line] == [
+        "- Diverged with products in bfloat16: 1 of the 2 seeds of `srbm`."
+    ]
 
 
 def test_the_last_declaration_and_the_last_duplicate_count() -> None:
