@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from benchmarks.cells import cell, number
 from benchmarks.experiment import Experiment
-from benchmarks.render import cell, number
 from benchmarks.summary import Summary
 
 MET, BETTERED, MISSED = "met", "bettered", "missed"

@@ -5,8 +5,6 @@ Pure: nothing is trained, no device is touched, and the same results give the sa
 
 from __future__ import annotations
 
-import csv as csv_format
-import io
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import illustrations
+from benchmarks.cells import cell, cells, counted, kinds, shown_parts
 from benchmarks.experiment import Experiment
+from benchmarks.formats import csv, latex
 from benchmarks.results import read_results
-from benchmarks.summary import BINOMIAL, FLOAT32, PARTS, SAMPLED, STUDENT, Estimate, Summary, summary
+from benchmarks.summary import BINOMIAL, FLOAT32, SAMPLED, STUDENT, Summary, summary
 
 
 def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
@@ -39,52 +39,6 @@ def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
     for kind, text in texts.items():
         (folder / f"table.{kind}").write_text(text, encoding="utf-8", newline="\n")
     return [*(folder / f"table.{kind}" for kind in texts), *(folder / name for name in drawn)]
-
-
-# --- what the cells say ---
-
-
-def number(value: float | None) -> str:
-    """Two decimals, or one digit of what would otherwise show as nothing: 1.20, 0.004."""
-    if value is None:
-        return ""
-    return f"{value:.1g}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
-
-
-def cell(found: Estimate) -> str:
-    """``mean ± half-width`` for a Student interval, ``value [low, high]`` for the others."""
-    if found.mean is None or found.low is None or found.high is None:
-        return number(found.mean)
-    if found.interval == STUDENT:
-        return f"{number(found.mean)} ± {number(found.high - found.mean)}"
-    return f"{number(found.mean)} [{number(found.low)}, {number(found.high)}]"
-
-
-def shown_parts(rows: Sequence[Summary]) -> list[str]:
-    """The parts for which anything was published, and the test part."""
-    return [part for part in PARTS if part == "test" or any(getattr(r.row.published, part) is not None for r in rows)]
-
-
-def cells(item: Summary, parts: Sequence[str], failures: bool) -> list[str]:
-    """A row but for its title: what was published of these parts, three of ours, the difference, seeds and, if asked,
-    failures.
-
-    Training errors are near 0, where no interval of these is any good, so the mean stands alone.
-    """
-    published = [number(getattr(item.row.published, part)) for part in parts]
-    test = _outcome(item) if item.results else "not run"
-    ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), test]
-    difference = "" if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
-    difference = difference.replace("-", "\N{MINUS SIGN}")
-    return [*published, *ours, difference, str(len(item.finite)), *([str(item.failed)] if failures else [])]
-
-
-def kinds(rows: Sequence[Summary]) -> set[str | None]:
-    """The kinds of interval in the tables."""
-    return {one.estimate("test").interval for item in rows for one in (item, *item.rounded.values())}
-
-
-# --- the formats ---
 
 
 def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary], drawn: Mapping[str, str]) -> str:
@@ -145,7 +99,7 @@ def by_precision(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
     table = [["row", FLOAT32, *names]]
     for item in ran:
         found = [item, *(item.rounded.get(name) for name in names)]
-        table.append([f"`{item.row.name}`", *("" if one is None else _counted(one) for one in found)])
+        table.append([f"`{item.row.name}`", *("" if one is None else counted(one) for one in found)])
     text = (
         f"Test {experiment.task.noun} with both factors of every matrix product of training, but for those that are "
         "asked for in full precision, rounded first; in brackets the seeds, and how many of them diverged. Sums, "
@@ -153,22 +107,6 @@ def by_precision(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
     )
     made = provenance([one for item in ran for one in item.rounded.values()])
     return ["## Precision of matrix products", "", text, "", *aligned(table), "", *made]
-
-
-def _counted(item: Summary) -> str:
-    """The test cell and of how many seeds it is."""
-    if not item.results:
-        return "not run"
-    failed = f", {item.failed} diverged" if item.failed else ""
-    return f"{_outcome(item)} ({len(item.results)}{failed})"
-
-
-def _outcome(item: Summary) -> str:
-    """The test cell of a row that ran."""
-    if not item.finite:
-        return "diverged"
-    found = item.estimate("test")
-    return "undetermined" if found.mean is None else cell(found)
 
 
 def aligned(table: list[list[str]]) -> list[str]:
@@ -285,65 +223,3 @@ def compact(value: Any) -> str:
         runs = [(len(list(same)), compact(item)) for item, same in itertools.groupby(value)]
         return ", ".join(f"{count} x {text}" if count > 1 else text for count, text in runs)
     return str(value)
-
-
-def csv(rows: Sequence[Summary]) -> str:
-    """One line a row at full precision; empty where there is no value."""
-    ends = ("", "_low", "_high", "_interval")
-    file = io.StringIO()
-    table = csv_format.writer(file, lineterminator="\n")
-    header = ["row", "title", *(f"published_{part}" for part in PARTS), *(part + end for part in PARTS for end in ends)]
-    table.writerow([*header, "difference", "seeds", "failed", "seconds", "declaration"])
-    for item in rows:
-        published = [getattr(item.row.published, part) for part in PARTS]
-        ours = [value for part in PARTS for value in item.estimate(part)]
-        end = [item.difference, len(item.finite), item.failed, item.seconds]
-        declaration = item.results[0]["declaration"] if item.results else None
-        table.writerow([item.row.name, item.row.title, *published, *ours, *end, declaration])
-    return file.getvalue()
-
-
-LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    | {"\N{MINUS SIGN}": "$-$"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}"}
-)
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX shows it literally."""
-    return " ".join(text.split()).translate(LATEX)
-
-
-def latex(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
-    r"""A booktabs tabular, to be ``\input`` where ``\usepackage{booktabs}`` is in the preamble."""
-    failures, parts = any(item.failed for item in rows), shown_parts(rows)
-    columns = ["", *parts, *PARTS, "diff.", "seeds", *(["failed"] if failures else [])]
-    ends = 1 + len(parts), 2 + len(parts), 4 + len(parts)
-    marks = {
-        STUDENT: "±: 95%, Student t over seeds",
-        BINOMIAL: "[low, high]: 95%, binomial, of one seed",
-        SAMPLED: "[low, high]: 3 standard errors of one seed's estimate",
-    }
-    legend = escape("; ".join(text for kind, text in marks.items() if kind in kinds(rows)))
-    comments = [experiment.title, f"{experiment.metric}; scale {scale}", f"Published: {experiment.source}"]
-    lines = [
-        *(f"% {' '.join(text.split())}" for text in comments),
-        r"% The preamble needs \usepackage{booktabs}.",
-        r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
-        rf"\begin{{tabular}}{{@{{}}p{{0.21\textwidth}}{'r' * (len(columns) - 1)}@{{}}}}",
-        r"\toprule",
-        rf" & \multicolumn{{{len(parts)}}}{{c}}{{published}} & \multicolumn{{3}}{{c}}{{ours}} \\",
-        rf"\cmidrule(lr){{2-{ends[0]}}} \cmidrule(lr){{{ends[1]}-{ends[2]}}}",
-        rf"{' & '.join(columns)} \\",
-        r"\midrule",
-        *(
-            rf"\raggedright {' & '.join(map(escape, [item.row.title, *cells(item, parts, failures)]))} \\"
-            for item in rows
-        ),
-        r"\bottomrule",
-        *([rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{{legend}}} \\"] if legend else []),
-        r"\end{tabular}}",
-    ]
-    return "\n".join(lines) + "\n"

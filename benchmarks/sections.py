@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import scaling, speed
+from benchmarks.cells import cells, shown_parts
 from benchmarks.experiment import Experiment
 from benchmarks.illustrations import illustrations
 from benchmarks.inline import inlined
@@ -16,13 +17,11 @@ from benchmarks.page import blocks, details, element, escape, figure, link, tabl
 from benchmarks.render import (
     by_level,
     by_precision,
-    cells,
     distinct,
     duration,
     hyperparameters,
     provenance,
     reading,
-    shown_parts,
     sources,
 )
 from benchmarks.results import read_results

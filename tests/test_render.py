@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.cells import number
 from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
 from benchmarks.figures import mosaic
+from benchmarks.formats import escape, latex
 from benchmarks.outcomes import failed
 from benchmarks.pictures import filters, unpacked
-from benchmarks.render import escape, latex, markdown, number, render
+from benchmarks.render import markdown, render
 from benchmarks.summary import BINOMIAL, SAMPLED, STUDENT, student, summary, wilson
 from benchmarks.tasks.classification import Classification
 from benchmarks.tasks.likelihood import Likelihood
