@@ -66,3 +66,12 @@ def test_a_precision_stands_beside_float32_in_the_table(tmp_path: Path) -> None:
     assert cells == ["`shallow`", f"{full['test_error']:.2f}", f"{few['test_error']:.2f}"]
     assert "- Command: `run bfloat16`" in text.split("## Precision")[1].split("## How")[0]
     assert "bfloat16" not in text.split("## How the runs were made")[1]
+
+
+def test_what_scikit_learn_computes_is_left_out(tmp_path: Path) -> None:
+    experiment = EXPERIMENTS["norb"]
+    data, said = experiment.data["digits"](), []
+    options = {"n_seeds": 1, "data": data, "out": tmp_path, "interactive": False, "say": said.append}
+    runner.run(experiment, "smoke", [experiment.row("knn")], precision="tf32", **options)
+    assert not (tmp_path / "results.jsonl").exists()
+    assert "knn: left out; scikit-learn computes in float32 only" in said
