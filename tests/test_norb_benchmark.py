@@ -119,9 +119,8 @@ def test_confusion_counts_rows() -> None:
 def test_what_is_refitted_was_chosen_where_objects_are_held_out() -> None:
     tables = Path(__file__).parent.parent / "paper_tables" / "norb" / "paper" / "results.jsonl"
     chosen = {line["row"]: line["chosen"] for line in read_results(tables) if "chosen" in line}
-    assert set(chosen) == set(CHOSEN)
-    for name, values in chosen.items():
-        assert {f"{number}s": (value,) for number, value in values.items()}.items() <= vars(CHOSEN[name]).items()
+    for name, baseline in CHOSEN.items():
+        assert {f"{number}s": (value,) for number, value in chosen[name].items()}.items() <= vars(baseline).items()
 
 
 def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Splits, tmp_path: Path) -> None:
