@@ -25,7 +25,9 @@ STUCK = 80.0
 """Percent; a network with a larger test error is called stuck: it has hardly left chance, which is 90."""
 
 FEW = 5
-"""Seeds of each kind below which nothing is claimed: a bootstrap of fewer says little."""
+"""Seeds of each kind below which nothing is claimed or tested: a bootstrap of fewer says little, and the deviations of
+two from their median are always equal.
+"""
 
 RESAMPLES = 10_000
 
@@ -109,12 +111,14 @@ def findings(rows: Sequence[Summary], baseline: str) -> list[str]:
         compared = [compare(depth, without[depth], pretrained[depth], random) for depth in depths]
         for item in compared:
             own, others = pretrained[item.depth], without[item.depth]
-            text.append(
-                f"| {item.depth} | {len(others)}, {len(own)} | {_stuck(others)}, {_stuck(own)} | {_ranged(item.gap)} | "
-                f"{item.effect:.2f} | {_p(item.rank_p)} | {_ranged(item.spread)} | {_p(item.spread_p)} |"
-            )
+            tests = [f"{item.gap[0]:.2f}", *[""] * 4]
+            if min(len(own), len(others)) >= FEW:
+                ranged = _ranged(item.gap), _ranged(item.spread)
+                tests = [ranged[0], f"{item.effect:.2f}", _p(item.rank_p), ranged[1], _p(item.spread_p)]
+            counts = f"{len(others)}, {len(own)} | {_stuck(others)}, {_stuck(own)}"
+            text.append(f"| {item.depth} | {counts} | {' | '.join(tests)} |")
         if min(len(kind[depth]) for kind in (without, pretrained) for depth in depths) < FEW:
-            text += ["", f"- Nothing is claimed from fewer than {FEW} seeds."]
+            text += ["", f"- Nothing is claimed from fewer than {FEW} seeds of a kind, and nothing of them is tested."]
         else:
             text += ["", *verdicts(compared, growth(without, pretrained, random) if len(depths) > 1 else None)]
     if not text:

@@ -169,4 +169,8 @@ def test_findings_say_what_the_intervals_say() -> None:
     assert "- Gap growing with depth: yes; by 44." in text
     assert claims.findings(summaries({"a": {1: 2.0}}), "none") == []
     few = [Summary(item.row, item.results[:3]) for item in summaries({"none": {1: 2.0, 2: 3.0}, "a": {1: 2.0, 2: 2.0}})]
-    assert "- Nothing is claimed from fewer than 5 seeds." in claims.findings(few, "none")
+    found = claims.findings(few, "none")
+    assert "- Nothing is claimed from fewer than 5 seeds of a kind, and nothing of them is tested." in found
+    lines = [line for line in found if line.startswith("| ") and "layers" not in line and "---" not in line]
+    assert lines
+    assert all(line.endswith("|  |  |  |  |") for line in lines)
