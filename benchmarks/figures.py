@@ -153,6 +153,10 @@ def levels(
             if theirs:
                 label = f"{name}, published"
                 axes.plot(*zip(*sorted(theirs.items()), strict=True), "o", color=colour, mfc="none", ms=8, label=label)
+        means = [estimate.mean for found in series.values() for estimate in found.values() if estimate.mean]
+        if means:  # an interval of few seeds may be wider than any picture
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, 0.4 * min(means)), min(high, 2.5 * max(means)))
         axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_major_locator(FixedLocator(TICKS))
