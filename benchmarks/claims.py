@@ -108,15 +108,17 @@ def findings(rows: Sequence[Summary], baseline: str) -> list[str]:
             "| layers | seeds | stuck | gap of means, points | Hedges' g | rank test p | ratio of spreads | spread p |",
             "| -----: | ----: | ----: | -------------------: | --------: | ----------: | ---------------: | -------: |",
         ]
-        compared = [compare(depth, without[depth], pretrained[depth], random) for depth in depths]
-        for item in compared:
-            own, others = pretrained[item.depth], without[item.depth]
-            tests = [f"{item.gap[0]:.2f}", *[""] * 4]
+        compared = []
+        for depth in depths:
+            own, others = pretrained[depth], without[depth]
+            tests = [f"{others.mean() - own.mean():.2f}", *[""] * 4]
             if min(len(own), len(others)) >= FEW:
+                item = compare(depth, others, own, random)
                 ranged = _ranged(item.gap), _ranged(item.spread)
                 tests = [ranged[0], f"{item.effect:.2f}", _p(item.rank_p), ranged[1], _p(item.spread_p)]
+                compared.append(item)
             counts = f"{len(others)}, {len(own)} | {_stuck(others)}, {_stuck(own)}"
-            text.append(f"| {item.depth} | {counts} | {' | '.join(tests)} |")
+            text.append(f"| {depth} | {counts} | {' | '.join(tests)} |")
         if min(len(kind[depth]) for kind in (without, pretrained) for depth in depths) < FEW:
             text += ["", f"- Nothing is claimed from fewer than {FEW} seeds of a kind, and nothing of them is tested."]
         else:

@@ -65,13 +65,14 @@ def inline(markdown: str) -> str:
     return MARKDOWN.renderInline(markdown)
 
 
-def blocks(lines: Iterable[str], level: int = 0, caption: str = "") -> str:
+def blocks(lines: Iterable[str], level: int = 0, caption: str = "", where: str = "") -> str:
     """Lines of Markdown.
 
     Args:
         lines: of headings, paragraphs, lists and tables; HTML in them is shown literally.
         level: how much lower its headings are on the page.
         caption: of a table above which no heading stands; others have the heading's.
+        where: added to a heading's, so that no two tables of the page have the same.
     """
     tokens = MARKDOWN.parse("\n".join(lines))
     first = in_body = False
@@ -79,7 +80,7 @@ def blocks(lines: Iterable[str], level: int = 0, caption: str = "") -> str:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + level, 6)}"
         if token.type == "heading_open" and following is not None:
-            caption = following.content
+            caption = following.content + where
         if token.type == "table_open":
             token.meta |= {"caption": caption, "class_": "scroll under"}  # the caption is that heading once more
         if token.type in ("tbody_open", "tbody_close"):

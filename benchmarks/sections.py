@@ -97,6 +97,7 @@ def section(anchor: str, title: str, content: Iterable[str]) -> str:
 
 def _scale(item: Shown) -> str:
     experiment, rows = item.experiment, item.rows
+    here = f"; {experiment.name}, scale {item.scale}"
     text = [
         element("h3", f"Scale {element('code', escape(item.scale))}", id=item.anchor),
         element("p", f"{escape(capital(experiment.scales[item.scale].note.rstrip('.')))}."),
@@ -114,8 +115,8 @@ def _scale(item: Shown) -> str:
         text.append(details("Where the published figures are from", blocks(where)))
     text += [element("h4", "What was found"), blocks(found(experiment, rows))]
     if experiment.findings is not None:
-        text.append(blocks(experiment.findings(rows), level=3))
-    text.append(blocks(by_precision(experiment, rows), level=2))
+        text.append(blocks(experiment.findings(rows), level=3, where=here))
+    text.append(blocks(by_precision(experiment, rows), level=2, where=here))
     text += [element("h4", "What failed"), blocks(failed(experiment, item.scale, rows) or [NOTHING])]
     if drawings := list(_figures(item)):
         text += [element("h4", "Figures"), *drawings]
