@@ -21,6 +21,9 @@ from pretrain.plots import mosaic
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 """Told apart with any colour vision: Okabe & Ito, *Color universal design* (2008), without their yellow."""
 
+GREYS = 32
+"""Steps from black to white in pictures: the eye sees few more, and half of a figure's bytes are saved."""
+
 LINES = ("-", "--", ":")
 STYLE: dict[Any, Any] = {
     "font.size": 10.0,
@@ -329,10 +332,6 @@ def codes(path: Path, title: str, points: Mapping[str, Mapping[str, Sequence[flo
                 if own.any():
                     axes.text(np.median(x[own]), np.median(y[own]), str(digit), ha="center", va="center", bbox=box)
         save(figure, path)
-
-
-GREYS = 32
-"""Steps from black to white in pictures: the eye sees few more, and half of a figure's bytes are saved."""
 
 
 def _panels(path: Path, title: str, images: Mapping[str, np.ndarray], caption: str, low: float) -> None:
