@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks import hosts
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared
@@ -27,9 +28,10 @@ from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context, Trained
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.memory import device_memory, plan_waves
+from pretrain.memory import PROBED, Machine, plan_waves
 from pretrain.population import grouped
 from pretrain.report import reporting
+from pretrain.types import Batch
 
 
 def run(
@@ -156,15 +158,21 @@ def _wave(
     if memory is None and jax.default_backend() == "cpu":
         return 1
     train, valid = context.stacks.paired(plan.pairs, data)
-    more = plan.joint is not None or plan.labels is not None  # a machine, or rows of one's own: not analysed
+    joint, labelled = plan.joint, None
+    if plan.labels is not None:  # each member has rows of its own
+        shape = (PROBED, plan.labels, data.train.x.shape[-1])
+        labelled = jax.eval_shape(lambda: Batch(jnp.zeros(shape), jnp.zeros(shape[:2], jnp.int32)))
     planned = plan_waves(
         members,
         plan.pretraining,
         train,
+        machine=None if joint is None else Machine(joint.stage, joint.front, joint.steps),
         tuned=plan.fine_tuning,
+        labelled=labelled,
+        held=plan.held,
         valid=valid,
         devices=context.devices,
-        limit=(device_memory() if memory is None else memory) // (2 if more else 1),
+        limit=memory,
     )
     say(f"{name}: {planned}")
     return planned.wave

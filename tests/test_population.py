@@ -23,6 +23,7 @@ from benchmarks.tasks import Context
 from benchmarks.tasks.classification import Classification
 from pretrain import fit, memory, population
 from pretrain.data import digits
+from pretrain.types import Batch
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -68,6 +69,20 @@ def test_a_stack_needs_its_codes_and_what_its_layers_leave_behind() -> None:
     left_behind = 4 * 2 * (64 * 40 + 40 + 64)  # parameters and momentum of the first layer
     assert two > one
     assert two > left_behind + 4 * 200 * (40 + 30)  # and codes below and above
+
+
+def test_a_joint_machine_and_the_rows_of_a_member_are_analysed() -> None:
+    plan = EXPERIMENTS["norb"].row("dbm").plans["smoke"]
+    assert plan.joint is not None
+    machine = memory.Machine(plan.joint.stage, plan.joint.front, plan.joint.steps)
+    crowd = plan.joint.stage.replace(learner=plan.joint.stage.learner.replace(n_chains=100_000))  # type: ignore[attr-defined]
+    chains = memory.needed(plan.pretraining, TRAIN, machine=machine._replace(stage=crowd), valid=VALID)[1]
+    assert 4 * 100_000 * (24 + 24 + 24) < chains < 10 * 4 * 100_000 * (24 + 24 + 24)  # of three layers, and scratch
+    rows = Batch(np.zeros((2, 20_000, 64), np.float32), np.zeros((2, 20_000), np.int32))
+    tuned = {"machine": machine, "tuned": plan.fine_tuning, "held": plan.held, "valid": VALID}
+    own = memory.needed(plan.pretraining, TRAIN, labelled=rows, **tuned)[1]  # type: ignore[arg-type]
+    below = 4 * 20_000 * (64 + 24)  # rows, and codes of the front
+    assert below < own < 4 * below
 
 
 def test_waves_fit_and_are_even() -> None:
