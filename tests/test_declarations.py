@@ -40,7 +40,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
     """
     assert len({row.name for row in experiment.rows}) == len(experiment.rows)
     for row in experiment.rows:
-        assert row.series or set(row.plans) >= set(experiment.scales) - {"random", "refit", "raw"}
+        assert row.series or set(row.plans) >= set(experiment.scales) - {"random", "refit", "contrast", "raw"}
         for scale, plan in row.plans.items():
             assert plan.pretraining or plan.fine_tuning or plan.baseline
             if experiment.task.measure == "error" and plan.baseline is None:

@@ -26,6 +26,7 @@ from benchmarks.papers.salakhutdinov2009 import (
     machine,
     output,
     refitted,
+    sparse,
     standardised_digits,
 )
 from benchmarks.render import render
@@ -125,7 +126,8 @@ def test_what_is_refitted_was_chosen_where_objects_are_held_out() -> None:
 
 def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Splits, tmp_path: Path) -> None:
     srbm = Plan((gaussian(32, 0.01, 6, 20, warm_up=1.0),), tuning(1.0, 6, 10), held=1)
-    plans = {"srbm": refitted("srbm", srbm), "knn": refitted("knn", Plan((), baseline=NearestNeighbours((1, 3))))}
+    knn = Plan((), baseline=NearestNeighbours((1, 3)))
+    plans = {"srbm": sparse(refitted(srbm, None), 6, 10), "knn": refitted(knn, NearestNeighbours((1,)))}
     rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
     whole = data._replace(valid=jax.tree.map(lambda values: values[:0], data.valid))
     path = runner.run(EXPERIMENT, "smoke", rows, n_seeds=1, data=whole, out=tmp_path, interactive=False)

@@ -30,7 +30,7 @@ from pretrain import (
     Stage,
     WarmUp,
 )
-from pretrain.data import Shifts, Splits, digits, norb, shrunk, standardised_pairs
+from pretrain.data import Shifts, Splits, digits, global_contrast_normalised, norb, shrunk, standardised_pairs
 from pretrain.generative import DBM
 
 SOURCE = "Salakhutdinov & Hinton, AISTATS 2009"
@@ -61,6 +61,8 @@ CHOSEN: dict[str, Baseline] = {
     "knn": NearestNeighbours(ks=(1,)),
 }
 """What they choose at scale `paper`."""
+CHOSEN_ON_CONTRAST = CHOSEN | {"svm": SVM(costs=(3.0,), gammas=(4.0,))}
+"""On contrast-normalised pairs, of three splits by objects."""
 
 
 def output(epochs: int, batch_size: int, n_classes: int) -> Stage:
@@ -165,24 +167,51 @@ def plans(
     }
 
 
-def refitted(name: str, plan: Plan) -> Plan:
+def refitted(plan: Plan, baseline: Baseline | None) -> Plan:
     """The plan as it was chosen (but for what its caller says of the Gaussian RBM), where nothing is held out: the last
-    epoch is kept.
+    epoch is kept, the baseline's numbers are given.
     """
     tuned = plan.fine_tuning and plan.fine_tuning.replace(patience=None)  # type: ignore[attr-defined]
-    return dataclasses.replace(plan, fine_tuning=tuned, baseline=CHOSEN.get(name), grid={})
+    return dataclasses.replace(plan, fine_tuning=tuned, baseline=baseline, grid={})
+
+
+def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
+    """The plan as it was chosen on contrast-normalised pairs: every RBM with a sparsity target, and fine-tuning under
+    dropout, of what comes from layers that are held too.
+    """
+    if plan.fine_tuning is None:
+        return plan
+    learner = plan.fine_tuning.learner.replace(dropout=0.5, input_dropout=0.5)  # type: ignore[attr-defined]
+    tuned = Stage(learner, Adam(1e-3, schedule=Linear(float(tuning_epochs))), tuning_epochs, batch_size)
+    if not plan.pretraining:
+        return dataclasses.replace(plan, fine_tuning=tuned)
+    front, *above = plan.pretraining
+    front = front.replace(optimizer=front.optimizer.replace(learning_rate=0.008))  # type: ignore[attr-defined]
+    stages = tuple(_aimed(stage, SparsityTarget(0.02, 1.0)) for stage in (front, *above))
+    joint = plan.joint and plan.joint.replace(stage=_aimed(plan.joint.stage, (SparsityTarget(0.02, 1e-3),) * 2))  # type: ignore[attr-defined]
+    return dataclasses.replace(plan, pretraining=stages, fine_tuning=tuned, joint=joint)
+
+
+def _aimed(stage: Stage, sparsity: object) -> Stage:
+    return stage.replace(learner=stage.learner.replace(sparsity=sparsity))  # type: ignore[attr-defined]
 
 
 SHAPE = (2, 32, 32)
 QUICK = plans(500, SHAPE, 5, 20, 60, 20, 100)
 PAPER = functools.partial(plans, 1000, SHAPE, 5, 30, 60, 20, 100, held=1, joint_epochs=2)
+REFIT = PAPER(warm_up=2.0)
 SCALES = {
     "smoke": plans(24, (1, 8, 8), 10, 2, 2, 3, 20, layers=2, held=1, greedy_epochs=2, joint_epochs=2),
     "quick": QUICK,
     "random": {name: QUICK[name] for name in ("svm", "lr", "knn", "saa")},
     "paper": PAPER(),
     "refit": {
-        name: refitted(name, plan) for name, plan in PAPER(warm_up=2.0).items() if name in (*CHOSEN, "dbm", "srbm")
+        name: refitted(plan, CHOSEN.get(name)) for name, plan in REFIT.items() if name in (*CHOSEN, "dbm", "srbm")
+    },
+    "contrast": {
+        name: sparse(refitted(plan, CHOSEN_ON_CONTRAST.get(name)), 20, 100)
+        for name, plan in REFIT.items()
+        if name in (*CHOSEN, "dbm", "srbm", "deep-today")
     },
     "raw": {name: Plan((), baseline=baseline) for name, baseline in CHOSEN.items()},
 }
@@ -194,6 +223,11 @@ def pairs(n_train: int | None = None, n_test: int | None = None, **options: obje
     """
     found = norb(n_train=n_train, n_valid=n_train and 2_000, n_test=n_test, **options)  # type: ignore[arg-type]
     return standardised_pairs(found)[0]
+
+
+def contrast(images: object) -> object:
+    """Block means of images that are each normalised by themselves."""
+    return shrunk(global_contrast_normalised(images))
 
 
 def standardised_digits(**_: object) -> Splits:
@@ -232,6 +266,13 @@ EXPERIMENT = Experiment(
             f"{COPY}: all 24,300 training pairs, with the settings and numbers that were chosen at scale `paper` on "
             "pairs held out of them, but that the Gaussian RBM's rate rises over two epochs, and 24,300 test pairs",
         ),
+        "contrast": Scale(
+            "norb-contrast",
+            1,
+            f"{COPY}: as at scale `refit`, but every image has mean 0 and standard deviation 1 by itself before its "
+            "block means are taken, RBMs have sparsity targets, and networks are fine-tuned under dropout, all chosen "
+            "on objects held out of the training pairs",
+        ),
         "raw": Scale(
             "norb-raw",
             1,
@@ -248,11 +289,12 @@ EXPERIMENT = Experiment(
         "subset-random": functools.partial(pairs, 5_000, 6_000, hold_out="random"),
         "norb": pairs,
         "norb-all": functools.partial(pairs, hold_out="nothing"),
+        "norb-contrast": functools.partial(pairs, hold_out="nothing", prepare=contrast),
         "norb-raw": functools.partial(pairs, hold_out="nothing", prepare=functools.partial(shrunk, factor=1)),
         "digits": standardised_digits,
     },
     image_shape={
-        **dict.fromkeys(("subset", "subset-random", "norb", "norb-all"), (64, 32)),
+        **dict.fromkeys(("subset", "subset-random", "norb", "norb-all", "norb-contrast"), (64, 32)),
         "norb-raw": (192, 96),
         "digits": (8, 8),
     },
@@ -263,9 +305,9 @@ EXPERIMENT = Experiment(
         "Validation pairs are of objects (one a category) that are not trained on, except at scale `random`; published "
         "errors were chosen on a random split, which shares its objects with the training pairs.",
         "Stacks of RBMs and machines keep the last epoch, the other networks the one that does best on the validation "
-        "pairs. At scales `paper` and `refit` the "
-        "Gaussian RBM of `dbm`, `dbm-shifts` and `srbm` stays as it was pretrained; at `refit` its rate rises over two "
-        "epochs, for it diverged otherwise.",
+        "pairs, if there are any. At scales `paper`, `refit` and `contrast` the Gaussian RBM of `dbm`, `dbm-shifts`, "
+        "`srbm` stays as it was pretrained; where nothing is held out its rate rises over two epochs, for it diverged "
+        "otherwise.",
         "`-shifts`: every pair is moved by up to 3 pixels each time it comes up, `dbm-shifts` while its RBMs are "
         "pretrained, `srbm-shifts` while it is fine-tuned, twice as long.",
         "Filters and samples show the left eye's image above the right one's.",
