@@ -208,12 +208,13 @@ def speed_section(timed: Sequence[Mapping[str, Any]], populations: Sequence[Mapp
     """One epoch beside other libraries, and populations beside the machine's ceilings; lines as they are stored."""
     text = [element("p", escape(SPEED), class_="question")]
     if timed:
-        measured, where = speed.stored(timed)
-        text.append(element("p", escape(speed.protocol(where))))
-        for setting, results in measured:
-            header, *lines = speed.rows_of(results, setting)
-            text += [element("h3", escape(speed.heading(setting))), element("p", escape(speed.about(setting)))]
-            text.append(plain_table(f"Seconds an epoch, {speed.heading(setting)}", header, lines))
+        measured = speed.stored(timed)
+        text.append(element("p", escape(speed.PROTOCOL)))
+        for each in measured:
+            header, *lines = speed.rows_of(each.results, each.setting)
+            heading = speed.heading(each.setting)
+            text += [element("h3", escape(heading)), element("p", escape(speed.about(each)))]
+            text.append(plain_table(f"Seconds an epoch, {heading}", header, lines))
         met, missed = goals(timed)
         text += [element("h3", "What was found, and what failed"), blocks(_goals(met, missed))]
         text.append(blocks([*speed.circumstances(measured), "", *_absent(measured)]))
@@ -223,7 +224,7 @@ def speed_section(timed: Sequence[Mapping[str, Any]], populations: Sequence[Mapp
         header, *lines = scaling.rows_of(costs, ceilings)
         text += [element("h3", "Populations"), element("p", escape(scaling.about(costs, ceilings, setting, device)))]
         text.append(plain_table("What members side by side cost", header, lines))
-    made = [*(line["machine"] for line in timed[-1:]), *populations[-1:]]
+    made = [*(line["machine"] for line in timed), *populations[-1:]]
     commands = dict.fromkeys(line.get("command") or "python -m benchmarks speed" for line in made)
     facts = {"Command": "".join(element("code", escape(command)) for command in commands)}
     facts["Commit"] = escape(distinct(line.get("commit") for line in made))
@@ -241,8 +242,8 @@ SPEED = (
 def goals(timed: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     """Contenders beside which the goal was met, and those beside which it was missed, with what was measured."""
     met, missed = [], []
-    for setting, results in speed.stored(timed)[0]:
-        _, *lines = speed.rows_of(results, setting)
+    for measured in speed.stored(timed):
+        _, *lines = speed.rows_of(measured.results, measured.setting)
         for name, *_, goal in lines:
             if ": met" in goal or ": missed" in goal:
                 (met if ": met" in goal else missed).append(f"{name}, {goal}")
@@ -257,5 +258,5 @@ def _goals(met: Sequence[str], missed: Sequence[str]) -> list[str]:
 
 
 def _absent(measured: Sequence[speed.Measured]) -> list[str]:
-    absent = {result.name: result.absent for _, results in measured for result in results if result.absent}
+    absent = {result.name: result.absent for each in measured for result in each.results if result.absent}
     return [f"- Not run: {name}; {why}." for name, why in absent.items()]

@@ -5,7 +5,8 @@ is then asked in turn for one epoch: A B C D, A B C D, ... While one runs the ot
 that others use too slows a whole round rather than one contender, so contenders are compared within rounds: the ratio
 of two contenders is the median over rounds of their seconds in the same round.
 
-Writes ``results.jsonl`` (one line a contender), ``table.csv`` and ``table.md``; each run replaces the last.
+Writes ``results.jsonl`` (one line a contender), ``table.csv`` and ``table.md``. A run replaces what an earlier one
+measured of its settings and leaves the others, each with the machine, the command and the commit it is of.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchmarks.peers import CONTENDERS, NO_SUCH, TASKS, Setting
 from benchmarks.peers.machine import machine
 from benchmarks.peers.process import Worker
 from benchmarks.provenance import commit
+from benchmarks.results import read_results
 
 OURS = "pretrain"
 PAUSE = 0.3
@@ -86,10 +88,17 @@ class Result:
 
 
 class Measured(NamedTuple):
-    """A setting and its contenders' results."""
+    """A setting, its contenders' results, and where they are from: the machine, with the command and the commit."""
 
     setting: Setting
     results: list[Result]
+    where: Mapping[str, Any]
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """Its table's place among the others; a setting measured anew takes it."""
+        setting = self.setting
+        return list(TASKS).index(setting.task), setting.n_visible, setting.n_hidden, setting.batch_size
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> Ratios:
@@ -150,15 +159,16 @@ def record(result: Result, setting: Setting, where: Mapping[str, Any]) -> dict[s
     return head | dict(result.facts) | {"setting": dataclasses.asdict(setting), "machine": dict(where)}
 
 
-def stored(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Measured], dict[str, Any]]:
-    """What `record` made lines of: the results by setting, and the machine of the last of them."""
-    found: dict[Setting, list[Result]] = {}
+def stored(lines: Sequence[Mapping[str, Any]]) -> list[Measured]:
+    """What `record` made lines of, by setting."""
+    found: dict[Setting, Measured] = {}
     told = ("name", "absent", "seconds", "least", "median", "setting", "machine")
     for line in lines:
         facts = {name: value for name, value in line.items() if name not in told}
-        result = Result(line["name"], tuple(line.get("seconds", ())), line.get("absent"), facts)
-        found.setdefault(Setting(**line["setting"]), []).append(result)
-    return [Measured(setting, results) for setting, results in found.items()], dict(lines[-1]["machine"])
+        setting = Setting(**line["setting"])
+        measured = found.setdefault(setting, Measured(setting, [], line["machine"]))
+        measured.results.append(Result(line["name"], tuple(line.get("seconds", ())), line.get("absent"), facts))
+    return list(found.values())
 
 
 def rows_of(results: Sequence[Result], setting: Setting) -> list[list[str]]:
@@ -189,33 +199,39 @@ def disturbance(results: Sequence[Result]) -> float | None:
     return max(shares, default=None)
 
 
-def markdown(found: Sequence[Measured], where: Mapping[str, Any]) -> str:
+def markdown(found: Sequence[Measured]) -> str:
     """The tables, one a setting, with what a reader needs to judge them."""
-    text = ["# Speed", "", protocol(where), ""]
-    for setting, results in found:
-        header, *lines = rows_of(results, setting)
+    text = ["# Speed", "", PROTOCOL, ""]
+    for measured in found:
+        header, *lines = rows_of(measured.results, measured.setting)
         text += [
-            f"## {heading(setting)}",
+            f"## {heading(measured.setting)}",
             "",
-            about(setting),
+            about(measured),
             "",
             *["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)],
             "",
         ]
     for paragraph in circumstances(found):
         text += [paragraph, ""]
-    made = [f"Command: `{where['command']}`; commit {where['commit']}.", ""] if where.get("command") else []
-    return "\n".join([*text, *made, *contenders_of(found), ""])
+    made = [f"- Command: `{command}`; commit {of}." for command, of in commands(found)]
+    return "\n".join([*text, *made, *([""] if made else []), *contenders_of(found), ""])
 
 
-def protocol(where: Mapping[str, Any]) -> str:
-    """What was timed, on which machine, and how it is told."""
-    return (
-        f"Seconds an epoch, float32, on {where['cores']} cores ({where['processor']}). Each contender runs in a "
-        "process of its own, in turn, a number of rounds after warming up. A ratio is the contender's seconds divided "
-        "by ours in the same round: above 1, ours is faster. Goals are set for CD-1 and judged by the median. "
-        "Synthetic inputs in [0, 1] with MNIST's sparsity."
-    )
+PROTOCOL = (
+    "Seconds an epoch, float32. Each contender runs in a process of its own, in turn, a number of rounds after warming "
+    "up. A ratio is the contender's seconds divided by ours in the same round: above 1, ours is faster. Goals are set "
+    "for CD-1 and judged by the median. Synthetic inputs in [0, 1] with MNIST's sparsity."
+)
+"""What was timed, and how it is told."""
+
+
+def commands(found: Sequence[Measured]) -> list[tuple[str, str]]:
+    """The commands that were run, each with its commit, as far as they were kept."""
+    made = [
+        (measured.where["command"], measured.where["commit"]) for measured in found if measured.where.get("command")
+    ]
+    return list(dict.fromkeys(made))
 
 
 def heading(setting: Setting) -> str:
@@ -223,15 +239,19 @@ def heading(setting: Setting) -> str:
     return f"{setting.task}: {size_of(setting)}, batch {setting.batch_size}"
 
 
-def about(setting: Setting) -> str:
-    """What one epoch of a setting is."""
+def about(measured: Measured) -> str:
+    """What one epoch of a setting is, and on which machine it was timed."""
+    setting, where = measured.setting, measured.where
     rounds = setting.epochs - setting.warmup
-    return f"An epoch is of {TASKS[setting.task]}; {setting.rows:,} rows, {rounds} rounds."
+    return (
+        f"An epoch is of {TASKS[setting.task]}; {setting.rows:,} rows, {rounds} rounds, on {where['cores']} cores "
+        f"({where['processor']})."
+    )
 
 
 def circumstances(found: Sequence[Measured]) -> list[str]:
     """How busy the machine was meanwhile."""
-    others = disturbance([result for _, results in found for result in results])
+    others = disturbance([result for measured in found for result in measured.results])
     quiet = "unknown" if others is None else f"at most {others:.0%} in any epoch"
     text = [f"Share of the machine that other processes took meanwhile: {quiet}."]
     return text + (["**The machine was busy.** " + BUSY] if others is not None and others > QUIET else [])
@@ -239,7 +259,7 @@ def circumstances(found: Sequence[Measured]) -> list[str]:
 
 def contenders_of(found: Sequence[Measured]) -> list[str]:
     """What each contender does, or why it is absent: a line each."""
-    everything = [result for _, results in found for result in results]
+    everything = [result for measured in found for result in measured.results]
     notes = {result.name: result for result in everything if result.absent is None}
     notes |= {result.name: result for result in everything if result.name not in notes}
     return [_note(notes[name]) for name in CONTENDERS if name in notes]
@@ -283,7 +303,7 @@ def main(
     say: Callable[[str], None] = print,
     command: str = "",
 ) -> list[Measured]:
-    """Measures, writes the results and the tables into ``out``, and returns the results.
+    """Measures, writes the results and the tables into ``out``, and returns all results that are there.
 
     Args:
         out: a folder.
@@ -294,21 +314,25 @@ def main(
     """
     names = [name for name in CONTENDERS if name == OURS or name in contenders]
     where = machine() | {"commit": commit(), "command": command}
-    found = []
+    new = []
     for setting in wanted:
         say(f"{setting.task}, {size_of(setting)}, batch {setting.batch_size}, {setting.rows} rows")
-        found.append(Measured(setting, measure(setting, names, say)))
+        new.append(Measured(setting, measure(setting, names, say), where))
+    path = out / "results.jsonl"
+    earlier = stored(read_results(path))
+    found = sorted({each.place: each for each in (*earlier, *new)}.values(), key=lambda measured: measured.place)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    for number, (setting, results) in enumerate(found):
-        about = [setting.task, size_of(setting), str(setting.batch_size)]
+    for number, (setting, results, _) in enumerate(found):
+        of = [setting.task, size_of(setting), str(setting.batch_size)]
         header, *lines = rows_of(results, setting)
         writer.writerows([] if number else [["task", "size", "batch", *header]])
-        writer.writerows([*about, *line] for line in lines)
-    text = markdown(found, where)
+        writer.writerows([*of, *line] for line in lines)
+    text = markdown(found)
     out.mkdir(parents=True, exist_ok=True)
-    records = [json.dumps(record(result, setting, where)) for setting, results in found for result in results]
-    (out / "results.jsonl").write_text("\n".join(records) + "\n")
+    path.write_text(
+        "".join(json.dumps(record(result, of, where)) + "\n" for of, results, where in found for result in results)
+    )
     (out / "table.csv").write_text(table.getvalue())
     (out / "table.md").write_text(text)
     say(text)

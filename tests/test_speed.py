@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import scaling
+from benchmarks import scaling, speed
 from benchmarks.peers import TASKS, Setting, synthetic
-from benchmarks.speed import Measured, Result, disturbance, main, markdown, ratios, rows_of, verdict
+from benchmarks.speed import Measured, Result, disturbance, main, markdown, ratios, rows_of, stored, verdict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -54,7 +55,8 @@ def test_the_table_names_who_is_absent() -> None:
     assert lines[0][1:6] == ["0.90", "1.00", "0.60", "0.50", "0.90"]
     assert lines[-1][1] == "absent"
     assert lines[-1][-1] == "No module named 'torch'"
-    text = markdown([Measured(Setting(3, 5), [OURS, FLOOR, TORCH, SLOW])], {"cores": 2, "processor": "any"})
+    text = markdown([Measured(Setting(3, 5), [OURS, FLOOR, TORCH, SLOW], {"cores": 2, "processor": "any"})])
+    assert "on 2 cores (any)" in text
     assert "**torch** is absent" in text
 
 
@@ -63,7 +65,7 @@ def test_a_busy_machine_is_told() -> None:
     for share, busy in ((0.4, True), (0.02, False)):
         results = [Result("pretrain", (1.0,), None, {"others": [0.01, share, None]})]
         assert disturbance(results) == share
-        assert ("The machine was busy" in markdown([Measured(Setting(3, 3), results)], where)) is busy
+        assert ("The machine was busy" in markdown([Measured(Setting(3, 3), results, where)])) is busy
 
 
 def test_inputs_are_as_sparse_as_mnist() -> None:
@@ -130,8 +132,31 @@ def test_a_small_run_writes_results_and_tables(tmp_path: Path, monkeypatch: pyte
     assert "seconds" not in torch
     assert len(list(csv.reader((out / "table.csv").read_text().splitlines()))) == 3
     assert "**torch** is absent" in (out / "table.md").read_text()
-    assert "Command: `python -m benchmarks speed`; commit " in (out / "table.md").read_text()
+    assert "- Command: `python -m benchmarks speed`; commit " in (out / "table.md").read_text()
     assert any(line.startswith("round 2:") for line in said)
+
+
+def test_a_run_replaces_its_own_settings_and_leaves_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "measure", lambda setting, names, say: [OURS])
+    anew, other = Setting(600, 5), Setting(200, 5, n_visible=30, n_hidden=20)
+
+    def run(command: str, *wanted: Setting) -> list[Measured]:
+        main(tmp_path, wanted, say=lambda _: None, command=command)
+        return stored([json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()])
+
+    run("first", Setting(400, 5))
+    found = run("second", anew, other)
+    assert [measured.setting for measured in found] == [other, anew]
+    assert [measured.where["command"] for measured in found] == ["second", "second"]
+    found = run("third", dataclasses.replace(other, batch_size=10), dataclasses.replace(other, task="dbm"))
+    assert [measured.place for measured in found] == [
+        (0, 30, 20, 10),
+        (0, 30, 20, 100),
+        (0, 784, 500, 100),
+        (4, 30, 20, 100),
+    ]
+    assert [measured.where["command"] for measured in found] == ["third", "second", "second", "third"]
+    assert (tmp_path / "table.md").read_text().count("- Command: ") == 2
 
 
 def test_operations_and_traffic_are_counted_by_hand() -> None:
