@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks import hosts
 from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared
@@ -28,10 +27,9 @@ from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context, Trained
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.memory import PROBED, Machine, plan_waves
+from pretrain.memory import Machine, plan_waves
 from pretrain.population import grouped
 from pretrain.report import reporting
-from pretrain.types import Batch
 
 
 def run(
@@ -158,17 +156,15 @@ def _wave(
     if memory is None and jax.default_backend() == "cpu":
         return 1
     train, valid = context.stacks.paired(plan.pairs, data)
-    joint, labelled = plan.joint, None
-    if plan.labels is not None:  # each member has rows of its own
-        shape = (PROBED, plan.labels, data.train.x.shape[-1])
-        labelled = jax.eval_shape(lambda: Batch(jnp.zeros(shape), jnp.zeros(shape[:2], jnp.int32)))
+    joint = plan.joint
     planned = plan_waves(
         members,
         plan.pretraining,
         train,
         machine=None if joint is None else Machine(joint.stage, joint.front, joint.steps),
         tuned=plan.fine_tuning,
-        labelled=labelled,
+        output=plan.output,
+        labels=plan.labels,
         held=plan.held,
         valid=valid,
         devices=context.devices,

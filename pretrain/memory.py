@@ -3,7 +3,8 @@
 Every stage of a stack, the machine it becomes, and its fine-tuning are compiled for a population of two, from shapes
 alone. What a program needs is its arguments, its results and its scratch space, less what results take over from
 arguments; what does not grow with the members is the data they share. A member's share of the rest is the largest over
-the stages, with what the layers below it leave behind and the codes that are being made.
+the stages, with what those before it leave behind and the codes that are being made. Left out is what a layer needs
+for a moment while it makes codes.
 """
 
 from __future__ import annotations
@@ -36,30 +37,56 @@ SHARE = 0.9
 MIB = 2**20
 
 
+class Needs(NamedTuple):
+    """Bytes.
+
+    Attributes:
+        shared: by all members, the data.
+        each: of a member, at most, while it is trained.
+        left: of a member once it is trained: its stack, which is kept while other members are trained.
+    """
+
+    shared: int
+    each: int
+    left: int
+
+
 class Plan(NamedTuple):
     """How a population is cut into waves that fit.
 
     Attributes:
         members: of the population.
         wave: members trained side by side.
-        shared: bytes that all members share.
-        each: bytes that a member needs.
+        needs: what they need.
         limit: bytes there are.
     """
 
     members: int
     wave: int
-    shared: int
-    each: int
+    needs: Needs
     limit: int
 
     def __str__(self) -> str:
         waves = -(-self.members // self.wave)
         return (
             f"{self.members} member{'s' if self.members > 1 else ''} in {waves} wave{'s' if waves > 1 else ''} of "
-            f"{self.wave}: {self.shared / MIB:,.0f} MiB shared and {self.each / MIB:,.1f} MiB a member, of "
+            f"{self.wave}: {self.needs.shared / MIB:,.0f} MiB shared and {self.needs.each / MIB:,.1f} MiB a member, of "
             f"{self.limit / MIB:,.0f} MiB"
         )
+
+
+class Machine(NamedTuple):
+    """A stack that is trained as one deep Boltzmann machine before it is fine-tuned.
+
+    Attributes:
+        stage: a `pretrain.generative.DBM`, its recipe, and how long; of no epochs, it stays as the stack gives it.
+        front: so many of the stack's lowest layers are not part of it.
+        steps: mean-field sweeps in the network that is fine-tuned.
+    """
+
+    stage: Stage
+    front: int = 0
+    steps: int | None = None
 
 
 def device_memory() -> int:
@@ -77,13 +104,15 @@ def plan_waves(
     *,
     machine: Machine | None = None,
     tuned: Stage | None = None,
-    labelled: Batch | None = None,
+    output: Stage | None = None,
+    labels: int | None = None,
     held: int = 0,
     valid: Batch | None = None,
     devices: int = 1,
     limit: int | None = None,
 ) -> Plan:
-    """Cuts a population into waves that fit on the devices, of nearly the same size.
+    """Cuts a population into waves that fit on the devices, of nearly the same size, each beside the stacks of all
+    others.
 
     Args:
         members: of the population.
@@ -91,8 +120,8 @@ def plan_waves(
         train: the training rows, or their shapes.
         machine: what is made of the stack before it is fine-tuned, if it is trained as one.
         tuned: the fine-tuning, if there is any.
-        labelled: the rows it sees, or their shapes, where they are not ``train``: of ``[members, rows, features]`` they
-            are each member's own.
+        output: trains the output layer alone before that.
+        labels: fine-tuning sees so many rows, of every member's own choice; None: all.
         held: so many of the lowest layers stay as they are while it is fine-tuned.
         valid: the validation rows, or their shapes.
         devices: over which the members are divided.
@@ -102,48 +131,54 @@ def plan_waves(
         MemoryError: if not even one member fits.
     """
     limit = device_memory() if limit is None else limit
-    shared, each = needed(stages, train, machine=machine, tuned=tuned, labelled=labelled, held=held, valid=valid)
-    fit_on_one = int((SHARE * limit - shared) // max(each, 1))
+    needs = needed(stages, train, machine=machine, tuned=tuned, output=output, labels=labels, held=held, valid=valid)
+    there = int(SHARE * limit) - needs.shared
+    all_left = -(-members // devices) * needs.left
+    fit_on_one = (there - all_left) // max(needs.each - needs.left, 1)
     if fit_on_one < 1:
+        others = f" beside {all_left / MIB:,.0f} MiB of trained stacks" if there >= needs.each else ""
         raise MemoryError(
-            f"one member needs {(shared + each) / MIB:,.0f} MiB and the device has {limit / MIB:,.0f}: "
-            "give smaller layers or fewer rows"
+            f"one member needs {(needs.shared + needs.each) / MIB:,.0f} MiB{others} and the device has "
+            f"{limit / MIB:,.0f}: give smaller layers, fewer rows or fewer members"
         )
     most = fit_on_one * devices
     waves = -(-members // most)
     even = -(-members // waves)
-    return Plan(members, min(-(-even // devices) * devices, most), shared, each, limit)
+    return Plan(members, min(-(-even // devices) * devices, most), needs, limit)
 
 
-class Machine(NamedTuple):
-    """A stack that is trained as one deep Boltzmann machine before it is fine-tuned.
-
-    Attributes:
-        stage: a `pretrain.generative.DBM`, its recipe, and how long; of no epochs, it stays as the stack gives it.
-        front: so many of the stack's lowest layers are not part of it.
-        steps: mean-field sweeps in the network that is fine-tuned.
-    """
-
-    stage: Stage
-    front: int = 0
-    steps: int | None = None
+Seen = dict[str, Batch]
+"""Rows that are measured on, by name."""
 
 
 @dataclasses.dataclass
 class _Account:
-    """Attributes: ``shared`` by all members; ``kept``, what a member has left behind so far; the ``most`` it needed."""
+    """Bytes of a member: ``kept`` by now, and the ``most`` that were needed at any time."""
 
-    shared: int
     kept: int = 0
     most: int = 0
 
-    def program(self, lowered: Any) -> None:
-        """One that runs now."""
-        self.most = max(self.most, self.kept + _each(lowered, self.shared))
+    def program(self, lowered: Any, rows: Batch, seen: Seen) -> None:
+        """Beside what is kept a program runs on these rows, of which members share what has no member axis."""
+        found = lowered.compile().memory_analysis()
+        total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+        shared = sum(_bytes(batch) - _own(batch) for batch in (rows, *seen.values()))
+        self.most = max(self.most, self.kept + max(total - found.alias_size_in_bytes - shared, 0) // PROBED + 1)
 
-    def codes(self, below: Batch, above: Batch) -> None:
-        """Made now of those of the layer below."""
-        self.most = max(self.most, self.kept + (_own(below) + _bytes(above)) // PROBED)
+    def trained(self, stage: Stage, rows: Batch, seen: Seen, params: Any = None) -> Any:
+        """A stage is trained; the shapes of its parameters. They and all of its state are kept."""
+        lowered = fit.lowered(stage, rows, members=PROBED, monitors=seen, params=params)
+        self.program(lowered, rows, seen)
+        fits, best, *_ = lowered.out_info
+        self.kept += _bytes((fits, best)) // PROBED
+        return fits.params
+
+    def codes(self, layer: Any, rows: Batch, seen: Seen) -> tuple[Batch, Seen]:
+        """The codes of all rows are made, beside those of the layer below; their shapes."""
+        above, seen_above = jax.eval_shape(codes, layer, rows), {k: jax.eval_shape(codes, layer, seen[k]) for k in seen}
+        there = sum(_own(batch) for batch in (rows, above, *seen.values(), *seen_above.values()))
+        self.most = max(self.most, self.kept + there // PROBED)
+        return above, seen_above
 
 
 def needed(
@@ -152,75 +187,83 @@ def needed(
     *,
     machine: Machine | None = None,
     tuned: Stage | None = None,
-    labelled: Batch | None = None,
+    output: Stage | None = None,
+    labels: int | None = None,
     held: int = 0,
     valid: Batch | None = None,
-) -> tuple[int, int]:
-    """Bytes that a population needs: shared by all members, and for each. Arguments as in `plan_waves`."""
-    stages, tuned = [_probed(stage) for stage in stages], _probed(tuned)
-    parts = {"train": _shapes(train)} | ({} if valid is None else {"valid": _shapes(valid)})
-    monitors = {name: jax.eval_shape(lambda b: paired(b, MONITOR_ROWS), part) for name, part in parts.items()}
-    account = _Account(_bytes(parts))
-    shown, layers, learned = [(parts["train"], monitors)], [], []
+) -> Needs:
+    """What a population needs. Arguments as in `plan_waves`."""
+    stages, tuned, output = [_probed(stage) for stage in stages], _probed(tuned), _probed(output)
+    train, held_out = _shapes(train), {} if valid is None else {"valid": _shapes(valid)}
+    monitors = {
+        name: jax.eval_shape(lambda b: paired(b, MONITOR_ROWS), part)
+        for name, part in ({"train": train} | held_out).items()
+    }
+    shared = _bytes((train, held_out)) + (_bytes(monitors) if stages else 0)
+    account, layers, learned = _Account(), [], []
+    rows, seen = train, monitors
     for stage in stages:
-        rows, seen = shown[-1]
         learner = population.broadcast(stage.learner, PROBED)
         if isinstance(stage.learner, Solver):
-            solved = solution.solutions.lower(
-                learner, rows, jax.eval_shape(lambda: population.member_keys(range(PROBED)))
-            )
-            account.program(solved)
+            solved = solution.solutions.lower(learner, rows, _keys())
+            account.program(solved, rows, {})
             learned.append(solved.out_info)
         else:
-            learned.append(_trained(account, stage, rows, seen))
+            learned.append(account.trained(stage, rows, seen))
         layers.append(jax.eval_shape(trained_layer, learner, learned[-1]))
-        shown.append(_above(account, layers[-1], rows, seen))
+        rows, seen = account.codes(layers[-1], rows, seen)
     if machine is not None:
-        layers = [*layers[: machine.front], *_joint(account, machine, stages, layers, learned, shown)]
+        stack = Pretrained(tuple(layers), tuple(learned), tuple(stages), ())
+        layers = [*layers[: machine.front], *_joint(account, machine, stack, train, held_out)]
+    left = account.kept
     if tuned is not None:
-        rows = parts["train"] if labelled is None else _shapes(labelled)
-        params, seen = None, {name: part for name, part in parts.items() if name == "valid"}
-        if layers and isinstance(tuned.learner, Classifier):
-            fixed = held + len(list(itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers[held:])))
-            for layer in layers[:fixed]:
-                rows, seen = _above(account, layer, rows, seen)
-            params = _network(layers[fixed:], tuned)
-        account.program(fit.lowered(tuned, rows, members=PROBED, monitors=seen, params=params))
-    return account.shared, account.most
+        n_rows, n_features = train.x.shape[-2:]
+        if labels is not None and labels != n_rows:  # twice: each member's, and those of all stacked
+            train = jax.eval_shape(
+                lambda: Batch(jnp.zeros((PROBED, labels, n_features)), jnp.zeros((PROBED, labels), int))
+            )
+            account.kept += _own(train) // PROBED
+        _fine_tuned(account, tuned, output, layers, held, train, held_out)
+    return Needs(shared, account.most, left)
 
 
-def _trained(account: _Account, stage: Stage, rows: Batch, seen: dict[str, Batch], params: Any = None) -> Any:
-    """The shapes of what a stage learns; its state is left behind."""
-    lowered = fit.lowered(stage, rows, members=PROBED, monitors=seen, params=params)
-    account.program(lowered)
-    fits = lowered.out_info[0]
-    account.kept += _bytes(fits) // PROBED
-    return fits.params
-
-
-def _above(account: _Account, layer: Any, rows: Batch, seen: dict[str, Batch]) -> tuple[Batch, dict[str, Batch]]:
-    """The shapes of the codes of all rows."""
-    above = jax.eval_shape(codes, layer, rows)
-    account.codes(rows, above)
-    return above, {name: jax.eval_shape(codes, layer, batch) for name, batch in seen.items()}
-
-
-def _joint(
-    account: _Account,
-    machine: Machine,
-    stages: Sequence[Stage],
-    layers: Sequence[Any],
-    learned: Sequence[Any],
-    shown: Sequence[tuple[Batch, dict[str, Batch]]],
-) -> tuple[Any, ...]:
+def _joint(account: _Account, machine: Machine, stack: Pretrained, train: Batch, held_out: Seen) -> tuple[Any, ...]:
     """The shapes of the layers that a deep Boltzmann machine is fine-tuned as."""
-    stage, front = _probed(machine.stage), machine.front
-    stack = Pretrained(tuple(layers), tuple(learned), tuple(stages), ()).above(front)
-    params = jax.eval_shape(lambda params: DBM.from_stack(stack._replace(params=params)), stack.params)
+    stage, front, above = _probed(machine.stage), machine.front, stack.above(machine.front)
+    params = jax.eval_shape(lambda params: DBM.from_stack(above._replace(params=params)), above.params)
     if stage.epochs:
-        rows, seen = shown[front]
-        params = _trained(account, stage, rows, {name: seen[name] for name in seen if name == "valid"}, params)
-    return jax.eval_shape(lambda params: stage.learner.discriminative_layers(params, machine.steps), params)
+        rows, seen = Batch(train.x), {name: Batch(batch.x) for name, batch in held_out.items()}
+        for layer in stack.layers[:front]:
+            rows, seen = account.codes(layer, rows, seen)
+        params = account.trained(stage, rows, seen, params)
+    layers = jax.eval_shape(lambda params: stage.learner.discriminative_layers(params, machine.steps), params)
+    account.kept += _bytes(layers) // PROBED
+    return layers
+
+
+def _fine_tuned(
+    account: _Account, tuned: Stage, output: Stage | None, layers: Sequence[Any], held: int, rows: Batch, seen: Seen
+) -> None:
+    params = None
+    if layers and isinstance(tuned.learner, Classifier):
+        params = _network(layers, tuned)
+        fixed = held + len(list(itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers[held:])))
+        params = params.replace(layers=params.layers[fixed:])  # type: ignore[attr-defined]
+        for layer in layers[:fixed]:
+            rows, seen = account.codes(layer, rows, seen)
+        if output is not None:
+            held_codes = sum(_own(batch) for batch in (rows, *seen.values())) // PROBED
+            account.kept += held_codes
+            top, top_seen = rows, seen
+            for layer in layers[fixed:]:
+                top, top_seen = account.codes(layer, top, top_seen)
+            account.program(fit.lowered(output, top, members=PROBED, monitors=top_seen), top, top_seen)
+            account.kept -= held_codes
+    account.program(fit.lowered(tuned, rows, members=PROBED, monitors=seen, params=params), rows, seen)
+
+
+def _keys() -> Any:
+    return jax.eval_shape(lambda: population.member_keys(range(PROBED)))
 
 
 def _probed(recipe: Any) -> Any:
@@ -228,17 +271,10 @@ def _probed(recipe: Any) -> Any:
     return jax.tree.map(lambda leaf: np.resize(leaf, PROBED) if np.ndim(leaf) else leaf, recipe)
 
 
-def _network(layers: list[Any], tuned: Stage) -> Network:
+def _network(layers: Sequence[Any], tuned: Stage) -> Network:
     """The shapes of the networks that are fine-tuned."""
     of: Callable[..., Any] = lambda layers, keys: classifier(layers, tuned.learner, keys)  # type: ignore[arg-type]  # noqa: E731
-    return jax.eval_shape(of, tuple(layers), jax.eval_shape(lambda: population.member_keys(range(PROBED))))
-
-
-def _each(lowered: Any, shared: int) -> int:
-    """Bytes a member of what a program needs."""
-    found = lowered.compile().memory_analysis()
-    total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
-    return max(total - found.alias_size_in_bytes - shared, 0) // PROBED + 1
+    return jax.eval_shape(of, tuple(layers), _keys())
 
 
 def _own(batch: Batch) -> int:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context
 from benchmarks.tasks.classification import Classification
 from pretrain import fit, memory, population
-from pretrain.data import digits
+from pretrain.data import Splits, digits
 from pretrain.types import Batch
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -56,56 +57,78 @@ STAGES = (pt.Stage(pt.BernoulliRBM(40), pt.Momentum(0.1), 1, 20), pt.Stage(pt.Au
 def test_what_a_member_needs_is_what_larger_programs_need_more() -> None:
     """A program for ten members, analysed by XLA, needs what the plan made from two says, within a fifth."""
     tuned = tuning(1.0, 3, 20, n_hidden=(200, 200))
-    shared, each = memory.needed((), TRAIN, tuned=tuned, valid=VALID)
+    shared, each, left = memory.needed((), TRAIN, tuned=tuned, valid=VALID)
     lowered = fit.lowered(tuned, TRAIN, members=10, monitors={"valid": VALID})
     found = lowered.compile().memory_analysis()
     total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     assert total - found.alias_size_in_bytes == pytest.approx(shared + 10 * each, rel=0.2)
     assert shared == 200 * (64 * 4 + 4) * 2  # x and y of both parts
+    assert left == 0
 
 
 def test_a_stack_needs_its_codes_and_what_its_layers_leave_behind() -> None:
-    one, two = (memory.needed(STAGES[:n], TRAIN)[1] for n in (1, 2))
+    one, two = (memory.needed(STAGES[:n], TRAIN).each for n in (1, 2))
     left_behind = 4 * 2 * (64 * 40 + 40 + 64)  # parameters and momentum of the first layer
     assert two > one
     assert two > left_behind + 4 * 200 * (40 + 30)  # and codes below and above
 
 
-def test_a_joint_machine_and_the_rows_of_a_member_are_analysed() -> None:
-    plan = EXPERIMENTS["norb"].row("dbm").plans["smoke"]
-    assert plan.joint is not None
-    machine = memory.Machine(plan.joint.stage, plan.joint.front, plan.joint.steps)
-    crowd = plan.joint.stage.replace(learner=plan.joint.stage.learner.replace(n_chains=100_000))  # type: ignore[attr-defined]
-    chains = memory.needed(plan.pretraining, TRAIN, machine=machine._replace(stage=crowd), valid=VALID)[1]
-    assert 4 * 100_000 * (24 + 24 + 24) < chains < 10 * 4 * 100_000 * (24 + 24 + 24)  # of three layers, and scratch
-    rows = Batch(np.zeros((2, 20_000, 64), np.float32), np.zeros((2, 20_000), np.int32))
-    tuned = {"machine": machine, "tuned": plan.fine_tuning, "held": plan.held, "valid": VALID}
-    own = memory.needed(plan.pretraining, TRAIN, labelled=rows, **tuned)[1]  # type: ignore[arg-type]
-    below = 4 * 20_000 * (64 + 24)  # rows, and codes of the front
-    assert below < own < 4 * below
-
-
 def test_waves_fit_and_are_even() -> None:
-    shared, each = memory.needed(STAGES, TRAIN)
-    limit = int((shared + 4.5 * each) / memory.SHARE)
+    shared, each, left = memory.needed(STAGES, TRAIN)
+    limit = int((shared + 6 * left + 4.5 * each) / memory.SHARE)  # four members beside the stacks of six others
     plan = memory.plan_waves(10, STAGES, TRAIN, limit=limit)
     assert plan.wave == 4  # three waves
     assert "10 members in 3 waves of 4" in str(plan)
-    assert memory.plan_waves(10, STAGES, TRAIN, limit=limit, devices=2).wave == 6  # two waves, two devices
+    assert memory.plan_waves(12, STAGES, TRAIN, limit=limit - 6 * left, devices=2).wave == 6  # two waves, two devices
     assert memory.plan_waves(3, STAGES, TRAIN, limit=limit).wave == 3
     with pytest.raises(MemoryError, match="one member needs"):
         memory.plan_waves(1, STAGES, TRAIN, limit=shared + each // 2)
+    with pytest.raises(MemoryError, match=r"beside .* MiB of trained stacks"):
+        memory.plan_waves(1_000, STAGES, TRAIN, limit=limit)
     assert memory.device_memory() > 2**20
 
 
-@pytest.mark.parametrize("row", ["autoencoder/deep-autoencoder-2d", "likelihood/dbn-up-down"])
-def test_networks_that_are_no_classifiers_are_planned_too(row: str) -> None:
+def planned(row: str, plan: Plan, train: Batch) -> memory.Needs:
+    """What a row's members need, as the runner asks for it."""
+    plans: list[memory.Needs] = []
+
+    def kept(*arguments: object, limit: int, devices: int, **options: object) -> memory.Plan:
+        plans.append(memory.needed(*arguments[1:], **options))  # type: ignore[arg-type]
+        return memory.Plan(2, 2, plans[0], limit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "plan_waves", kept)
+        runner._wave(row, plan, Splits(train, VALID, VALID), 2, Context(Stacks(None), None, None), None, 2**34, str)
+    return plans[0]
+
+
+@pytest.mark.parametrize("row", ["autoencoder/deep-autoencoder-2d", "likelihood/dbn-up-down", "family/kernel-pca"])
+def test_networks_that_are_no_classifiers_or_on_layers_that_stay_fixed_are_planned_too(row: str) -> None:
     name, row = row.split("/")
-    experiment = EXPERIMENTS[name]
-    plan = experiment.row(row).plans["smoke"]
-    shared, each = memory.needed(plan.pretraining, TRAIN, tuned=plan.fine_tuning, valid=VALID)
-    assert each > 3 * 4 * 64 * plan.pretraining[0].learner.n_hidden  # weights, momentum, a copy
-    assert shared > 0
+    plan = EXPERIMENTS[name].row(row).plans["smoke"]
+    needs = planned(row, plan, TRAIN)
+    first = plan.pretraining[0].learner
+    weights = 4 * 64 * getattr(first, "n_hidden", getattr(first, "n_components", 0))
+    assert needs.each > 3 * weights > 0  # and momentum, and a copy
+    assert needs.shared > 0
+
+
+def test_a_joint_machine_is_analysed() -> None:
+    plan = EXPERIMENTS["norb"].row("dbm").plans["smoke"]
+    assert plan.joint is not None
+    crowd = plan.joint.stage.replace(learner=plan.joint.stage.learner.replace(n_chains=100_000))  # type: ignore[attr-defined]
+    needs = planned("dbm", dataclasses.replace(plan, joint=plan.joint.replace(stage=crowd)), TRAIN)  # type: ignore[attr-defined]
+    chains = 4 * 100_000 * (24 + 24)  # of the codes and of h2, from which h1 is drawn
+    assert chains < needs.left < needs.each < 10 * chains
+
+
+def test_rows_of_a_members_own_are_its_own_whatever_else_there_is() -> None:
+    plan = EXPERIMENTS["labels"].row("deep-2009-50").plans["smoke"]
+    few, many = TRAIN, jax.tree.map(lambda leaf: jnp.tile(leaf, (100, *(1,) * (leaf.ndim - 1))), TRAIN)
+    one, other = (planned("deep-2009-50", plan, train) for train in (few, many))
+    assert other.shared > 50 * one.shared
+    assert other.each == pytest.approx(one.each, rel=0.01)
+    assert one.each > 2 * 4 * 50 * 64
 
 
 def test_rates_of_every_member_are_planned_as_one_is() -> None:
