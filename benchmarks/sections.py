@@ -258,5 +258,7 @@ def _goals(met: Sequence[str], missed: Sequence[str]) -> list[str]:
 
 
 def _absent(measured: Sequence[speed.Measured]) -> list[str]:
-    absent = {result.name: result.absent for each in measured for result in each.results if result.absent}
+    everything = [result for each in measured for result in each.results]
+    timed = {result.name for result in everything if not result.absent}
+    absent = {result.name: result.absent for result in everything if result.name not in timed}
     return [f"- Not run: {name}; {why}." for name, why in absent.items()]

@@ -5,8 +5,9 @@ is then asked in turn for one epoch: A B C D, A B C D, ... While one runs the ot
 that others use too slows a whole round rather than one contender, so contenders are compared within rounds: the ratio
 of two contenders is the median over rounds of their seconds in the same round.
 
-Writes ``results.jsonl`` (one line a contender), ``table.csv`` and ``table.md``. A run replaces what an earlier one
-measured of its settings and leaves the others, each with the machine, the command and the commit it is of.
+Writes ``results.jsonl`` (one line a contender), ``table.csv`` and ``table.md``. A run replaces earlier tables
+of its tasks, sizes and batches, whatever their rows and contenders were, and leaves the others, each with the machine,
+the command and the commit it is of.
 """
 
 from __future__ import annotations
@@ -258,11 +259,16 @@ def circumstances(found: Sequence[Measured]) -> list[str]:
 
 
 def contenders_of(found: Sequence[Measured]) -> list[str]:
-    """What each contender does, or why it is absent: a line each."""
+    """What each contender does, or why it is absent everywhere: a line for each of the versions that were timed."""
     everything = [result for measured in found for result in measured.results]
-    notes = {result.name: result for result in everything if result.absent is None}
-    notes |= {result.name: result for result in everything if result.name not in notes}
-    return [_note(notes[name]) for name in CONTENDERS if name in notes]
+    timed = {result.name for result in everything if result.absent is None}
+    notes = [
+        _note(result)
+        for name in CONTENDERS
+        for result in everything
+        if result.name == name and (result.absent is None or name not in timed)
+    ]
+    return list(dict.fromkeys(notes))
 
 
 def _note(result: Result) -> str:
@@ -314,12 +320,11 @@ def main(
     """
     names = [name for name in CONTENDERS if name == OURS or name in contenders]
     where = machine() | {"commit": commit(), "command": command}
-    new = []
+    path = out / "results.jsonl"
+    earlier, new = stored(read_results(path)), []
     for setting in wanted:
         say(f"{setting.task}, {size_of(setting)}, batch {setting.batch_size}, {setting.rows} rows")
         new.append(Measured(setting, measure(setting, names, say), where))
-    path = out / "results.jsonl"
-    earlier = stored(read_results(path))
     found = sorted({each.place: each for each in (*earlier, *new)}.values(), key=lambda measured: measured.place)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -330,9 +335,10 @@ def main(
         writer.writerows([*of, *line] for line in lines)
     text = markdown(found)
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "".join(json.dumps(record(result, of, where)) + "\n" for of, results, where in found for result in results)
-    )
+    lines = [json.dumps(record(result, of, where)) for of, results, where in found for result in results]
+    whole = path.with_suffix(".tmp")
+    whole.write_text("\n".join(lines) + "\n")
+    whole.replace(path)
     (out / "table.csv").write_text(table.getvalue())
     (out / "table.md").write_text(text)
     say(text)
