@@ -124,6 +124,20 @@ def test_what_is_refitted_was_chosen_where_objects_are_held_out() -> None:
         assert {f"{number}s": (value,) for number, value in chosen[name].items()}.items() <= vars(baseline).items()
 
 
+def test_on_contrast_every_machine_is_sparse_and_tuned_under_dropout() -> None:
+    for row in ("dbm", "srbm"):
+        before, plan = (EXPERIMENT.row(row).plans[scale] for scale in ("refit", "contrast"))
+        assert [stage.learner.n_hidden for stage in plan.pretraining] == [1000] * 3
+        assert all(stage.learner.sparsity == pt.SparsityTarget(0.02, 1.0) for stage in plan.pretraining)
+        assert [stage.learner.doubled for stage in plan.pretraining] == [s.learner.doubled for s in before.pretraining]
+        assert plan.fine_tuning is not None
+        learner = plan.fine_tuning.learner
+        assert (learner.dropout, learner.input_dropout, plan.held, plan.fine_tuning.patience) == (0.5, 0.5, 1, None)
+    joint = EXPERIMENT.row("dbm").plans["contrast"].joint
+    assert joint is not None
+    assert joint.stage.learner.sparsity == (pt.SparsityTarget(0.02, 1e-3),) * 2
+
+
 def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Splits, tmp_path: Path) -> None:
     srbm = Plan((gaussian(32, 0.01, 6, 20, warm_up=1.0),), tuning(1.0, 6, 10), held=1)
     knn = Plan((), baseline=NearestNeighbours((1, 3)))

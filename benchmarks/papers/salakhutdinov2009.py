@@ -62,7 +62,7 @@ CHOSEN: dict[str, Baseline] = {
 }
 """What they choose at scale `paper`."""
 CHOSEN_ON_CONTRAST = CHOSEN | {"svm": SVM(costs=(3.0,), gammas=(4.0,))}
-"""On contrast-normalised pairs, of three splits by objects."""
+"""On contrast-normalised pairs; only the kernel's width was chosen on these, on two splits by objects."""
 
 
 def output(epochs: int, batch_size: int, n_classes: int) -> Stage:
@@ -176,8 +176,8 @@ def refitted(plan: Plan, baseline: Baseline | None) -> Plan:
 
 
 def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
-    """The plan as it was chosen on contrast-normalised pairs: every RBM with a sparsity target, and fine-tuning under
-    dropout, of what comes from layers that are held too.
+    """The plan with what was chosen for the machine on contrast-normalised pairs: every RBM with a sparsity target, and
+    fine-tuning under dropout, of what comes from layers that are held too.
     """
     if plan.fine_tuning is None:
         return plan
@@ -270,8 +270,8 @@ EXPERIMENT = Experiment(
             "norb-contrast",
             1,
             f"{COPY}: as at scale `refit`, but every image has mean 0 and standard deviation 1 by itself before its "
-            "block means are taken, RBMs have sparsity targets, and networks are fine-tuned under dropout, all chosen "
-            "on objects held out of the training pairs",
+            "block means are taken, RBMs have sparsity targets, and networks are fine-tuned under dropout by Adam: "
+            "chosen, with the kernel of `svm`, on two other splits of the training objects",
         ),
         "raw": Scale(
             "norb-raw",
