@@ -62,7 +62,7 @@ CHOSEN: dict[str, Baseline] = {
 }
 """What they choose at scale `paper`."""
 CHOSEN_ON_CONTRAST = CHOSEN | {"svm": SVM(costs=(3.0,), gammas=(4.0,))}
-"""On contrast-normalised pairs; only the kernel's width was chosen on these, on two splits by objects."""
+"""On contrast-normalised pairs; only the kernel's width was chosen on these, on other splits by objects."""
 
 
 def output(epochs: int, batch_size: int, n_classes: int) -> Stage:
@@ -181,7 +181,7 @@ def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
     """
     if plan.fine_tuning is None:
         return plan
-    learner = plan.fine_tuning.learner.replace(dropout=0.5, input_dropout=0.5)  # type: ignore[attr-defined]
+    learner = plan.fine_tuning.learner.replace(dropout=0.5, input_dropout=0.7)  # type: ignore[attr-defined]
     tuned = Stage(learner, Adam(1e-3, schedule=Linear(float(tuning_epochs))), tuning_epochs, batch_size)
     if not plan.pretraining:
         return dataclasses.replace(plan, fine_tuning=tuned)
@@ -271,7 +271,7 @@ EXPERIMENT = Experiment(
             1,
             f"{COPY}: as at scale `refit`, but every image has mean 0 and standard deviation 1 by itself before its "
             "block means are taken, RBMs have sparsity targets, and networks are fine-tuned under dropout by Adam: "
-            "chosen, with the kernel of `svm`, on two other splits of the training objects",
+            "chosen, with the kernel of `svm`, on three other splits of the training objects",
         ),
         "raw": Scale(
             "norb-raw",
