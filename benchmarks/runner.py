@@ -27,7 +27,7 @@ from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context, Trained
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.memory import Machine, plan_waves
+from pretrain.memory import Machine, needed, plan_waves
 from pretrain.population import grouped
 from pretrain.report import reporting
 
@@ -157,8 +157,7 @@ def _wave(
         return 1
     train, valid = context.stacks.paired(plan.pairs, data)
     joint = plan.joint
-    planned = plan_waves(
-        members,
+    needs = needed(
         plan.pretraining,
         train,
         machine=None if joint is None else Machine(joint.stage, joint.front, joint.steps),
@@ -167,9 +166,8 @@ def _wave(
         labels=plan.labels,
         held=plan.held,
         valid=valid,
-        devices=context.devices,
-        limit=memory,
     )
+    planned = plan_waves(members, needs, devices=context.devices, limit=memory)
     say(f"{name}: {planned}")
     return planned.wave
 

@@ -97,33 +97,13 @@ def device_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def plan_waves(
-    members: int,
-    stages: Sequence[Stage],
-    train: Batch,
-    *,
-    machine: Machine | None = None,
-    tuned: Stage | None = None,
-    output: Stage | None = None,
-    labels: int | None = None,
-    held: int = 0,
-    valid: Batch | None = None,
-    devices: int = 1,
-    limit: int | None = None,
-) -> Plan:
+def plan_waves(members: int, needs: Needs, *, devices: int = 1, limit: int | None = None) -> Plan:
     """Cuts a population into waves that fit on the devices, of nearly the same size, each beside the stacks of all
     others.
 
     Args:
         members: of the population.
-        stages: of the stack; () for a network without pretraining.
-        train: the training rows, or their shapes.
-        machine: what is made of the stack before it is fine-tuned, if it is trained as one.
-        tuned: the fine-tuning, if there is any.
-        output: trains the output layer alone before that.
-        labels: fine-tuning sees so many rows, of every member's own choice; None: all.
-        held: so many of the lowest layers stay as they are while it is fine-tuned.
-        valid: the validation rows, or their shapes.
+        needs: what they need (`needed`).
         devices: over which the members are divided.
         limit: bytes a device has; default: `device_memory`.
 
@@ -131,7 +111,6 @@ def plan_waves(
         MemoryError: if not even one member fits.
     """
     limit = device_memory() if limit is None else limit
-    needs = needed(stages, train, machine=machine, tuned=tuned, output=output, labels=labels, held=held, valid=valid)
     there = int(SHARE * limit) - needs.shared
     all_left = -(-members // devices) * needs.left
     fit_on_one = (there - all_left) // max(needs.each - needs.left, 1)
@@ -192,7 +171,18 @@ def needed(
     held: int = 0,
     valid: Batch | None = None,
 ) -> Needs:
-    """What a population needs. Arguments as in `plan_waves`."""
+    """What a population needs.
+
+    Args:
+        stages: of the stack; () for a network without pretraining.
+        train: the training rows, or their shapes.
+        machine: what is made of the stack before it is fine-tuned, if it is trained as one.
+        tuned: the fine-tuning, if there is any.
+        output: trains the output layer alone before that.
+        labels: fine-tuning sees so many rows, of every member's own choice; None: all.
+        held: so many of the lowest layers stay as they are while it is fine-tuned.
+        valid: the validation rows, or their shapes.
+    """
     stages, tuned, output = [_probed(stage) for stage in stages], _probed(tuned), _probed(output)
     train, held_out = _shapes(train), {} if valid is None else {"valid": _shapes(valid)}
     monitors = {

@@ -74,32 +74,32 @@ def test_a_stack_needs_its_codes_and_what_its_layers_leave_behind() -> None:
 
 
 def test_waves_fit_and_are_even() -> None:
-    shared, each, left = memory.needed(STAGES, TRAIN)
+    shared, each, left = needs = memory.needed(STAGES, TRAIN)
     limit = int((shared + 6 * left + 4.5 * each) / memory.SHARE)  # four members beside the stacks of six others
-    plan = memory.plan_waves(10, STAGES, TRAIN, limit=limit)
+    plan = memory.plan_waves(10, needs, limit=limit)
     assert plan.wave == 4  # three waves
     assert "10 members in 3 waves of 4" in str(plan)
-    assert memory.plan_waves(12, STAGES, TRAIN, limit=limit - 6 * left, devices=2).wave == 6  # two waves, two devices
-    assert memory.plan_waves(3, STAGES, TRAIN, limit=limit).wave == 3
+    assert memory.plan_waves(12, needs, limit=limit - 6 * left, devices=2).wave == 6  # two waves, two devices
+    assert memory.plan_waves(3, needs, limit=limit).wave == 3
     with pytest.raises(MemoryError, match="one member needs"):
-        memory.plan_waves(1, STAGES, TRAIN, limit=shared + each // 2)
+        memory.plan_waves(1, needs, limit=shared + each // 2)
     with pytest.raises(MemoryError, match=r"beside .* MiB of trained stacks"):
-        memory.plan_waves(1_000, STAGES, TRAIN, limit=limit)
+        memory.plan_waves(1_000, needs, limit=limit)
     assert memory.device_memory() > 2**20
 
 
 def planned(row: str, plan: Plan, train: Batch) -> memory.Needs:
     """What a row's members need, as the runner asks for it."""
-    plans: list[memory.Needs] = []
+    asked: list[memory.Needs] = []
 
-    def kept(*arguments: object, limit: int, devices: int, **options: object) -> memory.Plan:
-        plans.append(memory.needed(*arguments[1:], **options))  # type: ignore[arg-type]
-        return memory.Plan(2, 2, plans[0], limit)
+    def waves(members: int, needs: memory.Needs, *, devices: int, limit: int) -> memory.Plan:
+        asked.append(needs)
+        return memory.plan_waves(members, needs, devices=devices, limit=limit)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "plan_waves", kept)
+        patch.setattr(runner, "plan_waves", waves)
         runner._wave(row, plan, Splits(train, VALID, VALID), 2, Context(Stacks(None), None, None), None, 2**34, str)
-    return plans[0]
+    return asked[0]
 
 
 @pytest.mark.parametrize("row", ["autoencoder/deep-autoencoder-2d", "likelihood/dbn-up-down", "family/kernel-pca"])
