@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shlex
 import sys
@@ -206,7 +207,6 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
     n_seeds = experiment.scales[scale].seeds if options.seeds is None else options.seeds
     if n_seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {n_seeds}")
-    data = experiment.data[experiment.scales[scale].data](data_dir=options.data_dir, say=say)
     out = options.out / experiment.name / scale
     try:
         runner.run(
@@ -214,7 +214,7 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
             scale,
             rows,
             n_seeds=n_seeds,
-            data=data,
+            data=functools.cache(lambda name: experiment.data[name](data_dir=options.data_dir, say=say)),
             out=out,
             grid=options.grid,
             wave=options.wave,

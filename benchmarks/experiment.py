@@ -133,6 +133,7 @@ class Plan:
         samples: so many points of the grid are tried, spread over it evenly by a scrambled Sobol sequence; 0: all
             combinations.
         halving: tries most of them with few epochs only.
+        data: the names of the experiment's data that it is trained and tested on, as a `Scale`'s; None: the scale's.
     """
 
     pretraining: tuple[Stage, ...]
@@ -150,6 +151,7 @@ class Plan:
     grid: Mapping[str, Sequence[Any] | Range] = struct.field(pytree_node=False, default_factory=dict)
     samples: int = struct.field(pytree_node=False, default=0)
     halving: Halving | None = struct.field(pytree_node=False, default=None)
+    data: str | tuple[str, ...] | None = struct.field(pytree_node=False, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,9 +177,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large a run is: which data, how many seeds by default, and what a reader should know about it."""
+    """How large a run is: which data (of several names, one for each seed in turn), how many seeds by default, and what
+    a reader should know about it.
+    """
 
-    data: str
+    data: str | tuple[str, ...]
     seeds: int
     note: str
 
@@ -229,6 +233,11 @@ class Experiment:
             UnknownName: with the nearest one there is.
         """
         return {row.name: row for row in self.rows}[known(name, [row.name for row in self.rows], "row")]
+
+    def data_of(self, scale: str, plan: Plan, seed: int = 0) -> str:
+        """The name of the data that a seed of a plan is trained and tested on."""
+        names = plan.data or self.scales[scale].data
+        return names if isinstance(names, str) else names[seed % len(names)]
 
 
 class UsageError(ValueError):

@@ -38,7 +38,7 @@ def run(
     rows: Sequence[Row],
     *,
     n_seeds: int,
-    data: Splits,
+    data: Callable[[str], Splits],
     out: Path,
     grid: bool = False,
     wave: int | None = None,
@@ -56,7 +56,7 @@ def run(
         scale: a name in ``experiment.scales``.
         rows: which rows.
         n_seeds: seeds ``0 .. n_seeds - 1`` of each.
-        data: the splits.
+        data: the splits of a name in ``experiment.data``.
         out: the folder of this scale's results.
         grid: whether each row first chooses among its declared grid on the validation rows; else its declared ones
             stand.
@@ -104,18 +104,23 @@ def run(
             if not todo:
                 continue
             share = -(-n_seeds // jax.process_count())
-            most = min(hosts.gathered([_wave(row.name, plan, data, share, context, wave, memory, say)]))
+            splits = data(experiment.data_of(scale, plan))
+            most = min(hosts.gathered([_wave(row.name, plan, splits, share, context, wave, memory, say)]))
             for wanted in waves(hosts.own(list(range(n_seeds))), share, most, context.devices):
-                lines = []
-                if seeds := [seed for seed in wanted if seed not in done]:
+                lines, kept = [], []
+                for seeds in sharing(experiment, scale, plan, [seed for seed in wanted if seed not in done]):
+                    splits = data(experiment.data_of(scale, plan, seeds[0]))
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
-                    trained = experiment.task.train(plan, data, seeds, context._replace(checkpoints=own))
-                    lines = _lines(experiment, row, scale, plan, name, choice, seeds, trained, data, precision, command)
+                    trained = experiment.task.train(plan, splits, seeds, context._replace(checkpoints=own))
+                    lines += _lines(
+                        experiment, row, scale, plan, name, choice, seeds, trained, splits, precision, command
+                    )
+                    kept.append(own)
                 found = hosts.gathered(lines)
                 if first:
                     store(results, found)
-                if lines:
+                for own in kept:
                     own.clear()
                 for line in lines:
                     say(f"{row.name} seed {line['seed']}: {_outcome(experiment, line)}")
@@ -138,6 +143,14 @@ def waves(seeds: list[int], share: int, most: int, devices: int) -> list[list[in
         cut.append(seeds[at : at + size])
         at += size
     return cut
+
+
+def sharing(experiment: Experiment, scale: str, plan: Plan, seeds: list[int]) -> list[list[int]]:
+    """Seeds cut into those that are trained on the same data."""
+    found: dict[str, list[int]] = {}
+    for seed in seeds:
+        found.setdefault(experiment.data_of(scale, plan, seed), []).append(seed)
+    return list(found.values())
 
 
 def _wave(
@@ -176,7 +189,7 @@ def _chosen(
     experiment: Experiment,
     row: Row,
     scale: str,
-    data: Splits,
+    data: Callable[[str], Splits],
     out: Path,
     checkpoints: Path,
     context: Context,
@@ -194,12 +207,13 @@ def _chosen(
     if stored := hosts.gathered(found if hosts.first() else []):
         return Choice(by_json(tries, stored[0]["values"]), stored[0]["valid"], stored[0]["tried"])
     context.report.label = f"{row.name} grid of {len(tries)}"  # type: ignore[union-attr]
+    splits = data(experiment.data_of(scale, plan))
     most = min(
-        _wave(f"{row.name} grid", group.recipe, data, len(group.indices), context, wave, memory, say)
+        _wave(f"{row.name} grid", group.recipe, splits, len(group.indices), context, wave, memory, say)
         for group in grouped([with_values(plan, values) for values in tries])
     )
     folder = checkpoints / f"{row.name}-{name}-grid"
-    choice = select(experiment.task, plan, data, folder, context, most)
+    choice = select(experiment.task, plan, splits, folder, context, most)
     line = {"row": row.name, "declaration": name} | declared(dataclasses.asdict(choice))
     (line, *_) = hosts.gathered([line])
     choice = Choice(by_json(tries, line["values"]), line["valid"], line["tried"])
@@ -224,7 +238,7 @@ def _lines(
     command: str,
 ) -> list[dict[str, Any]]:
     """One result a seed."""
-    shape = experiment.image_shape[experiment.scales[scale].data]
+    shape = experiment.image_shape[experiment.data_of(scale, plan)]
     began = time.perf_counter()
     measured = experiment.task.results(plan, trained, data, seeds, shape)
     if row.series:  # whose figures are curves: pictures of it are never drawn

@@ -42,7 +42,7 @@ class Stacks:
         self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None, mesh: Mesh | None = None
     ) -> tuple[Pretrained, bool]:
         """The plan's stack, and whether it was there already."""
-        name, own = _name(plan.pretraining, plan.pairs, plan.augment), tuple(seeds)
+        name, own = _name(plan.pretraining, plan.pairs, plan.augment, *([plan.data] if plan.data else [])), tuple(seeds)
         if name != self._name:
             self.clear()
             self._name = name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,13 +39,15 @@ def check_examples(x: Any, name: str = "x", *, inputs: Inputs = "real") -> None:
         raise ValueError(f"{name} must be floating point; got {x.dtype}: {fix}")
     if x.dtype in (jnp.float16, jnp.bfloat16):
         raise ValueError(f"{name} must be float32; got {x.dtype}: convert with x.astype('float32')")
+    x = _at_hand(x)
     if x.ndim == 3:  # a diverged member's codes are that member's affair
-        x = x[jnp.isfinite(x).all(axis=(1, 2))]
-        if len(x) == 0:
+        finite = np.isfinite(x.min(axis=(1, 2))) & np.isfinite(x.max(axis=(1, 2)))
+        if not finite.any():
             return
-    low, high = float(jnp.min(x)), float(jnp.max(x))  # NaN and infinity survive in the extremes
+        x = x if finite.all() else x[finite]
+    low, high = float(x.min()), float(x.max())  # NaN and infinity survive in the extremes
     if not (np.isfinite(low) and np.isfinite(high)):
-        bad = int(jnp.sum(~jnp.isfinite(x)))
+        bad = int(x.size - np.isfinite(x).sum())
         raise ValueError(f"{name} has {bad} values that are NaN or infinite: remove or impute them")
     if inputs == "standardised":
         _check_standardised(x, name)
@@ -57,7 +60,15 @@ def check_examples(x: Any, name: str = "x", *, inputs: Inputs = "real") -> None:
         )
 
 
+def _at_hand(x: Any) -> Any:
+    """The array as numpy's, where that copies nothing: a question put to numpy needs no program to be compiled."""
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable and all(d.platform == "cpu" for d in x.devices())):
+        return x
+    return np.asarray(x)
+
+
 def _check_standardised(x: Any, name: str) -> None:
+    x = jnp.asarray(x)
     mean, variance = jnp.abs(x.mean(axis=-2)).max(), x.var(axis=-2).mean()
     low, high = VARIANCE_BOUNDS
     if mean > MEAN_BOUND or not low <= variance <= high:
@@ -87,7 +98,8 @@ def check_labels(y: Any, rows: int, n_classes: int, name: str = "y", *, some: bo
         raise ValueError(f"{name} must have shape ({rows},), one label a row; got {tuple(y.shape)}")
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers; got {y.dtype}: convert with y.astype('int32')")
-    low, high = int(jnp.min(y)), int(jnp.max(y))
+    y = _at_hand(y)
+    low, high = int(y.min()), int(y.max())
     if low < (UNLABELLED if some else 0) or high >= n_classes:
         value = high if high >= n_classes else low
         unlabelled = f" ({UNLABELLED} where there is none)" if some else ""
@@ -111,7 +123,8 @@ def check_pairs(pair: Any, x: Any, name: str = "pair") -> None:
         rows = x.shape[-2]
         if pair.ndim != 2 or pair.shape[0] != rows or pair.shape[1] == 0:
             raise ValueError(f"{name} of row numbers must have shape ({rows}, candidates); got {tuple(pair.shape)}")
-        low, high = int(jnp.min(pair)), int(jnp.max(pair))
+        pair = _at_hand(pair)
+        low, high = int(pair.min()), int(pair.max())
         if low < 0 or high >= rows:
             raise ValueError(f"{name} must hold row numbers in 0..{rows - 1}; got {low if low < 0 else high}")
         return

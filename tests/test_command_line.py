@@ -152,7 +152,7 @@ def test_the_grid_chooses_on_validation_and_is_kept(tmp_path: Path) -> None:
     row = EXPERIMENT.row("shallow")
     plan = dataclasses.replace(row.plans["smoke"], grid={"fine_tuning.optimizer.learning_rate": (1e-6, 0.5)})
     row = dataclasses.replace(row, plans={"smoke": plan})
-    options = {"n_seeds": 1, "data": digits(), "out": tmp_path, "grid": True, "interactive": False}
+    options = {"n_seeds": 1, "data": lambda _: digits(), "out": tmp_path, "grid": True, "interactive": False}
     results = runner.run(EXPERIMENT, "smoke", [row], **options)
     chosen = json.loads((tmp_path / "selection.jsonl").read_text())
     assert chosen["values"] == {"fine_tuning.optimizer.learning_rate": 0.5}

@@ -17,18 +17,10 @@ import pretrain as pt
 from benchmarks import runner
 from benchmarks.baselines import SVM, LogisticRegression, NearestNeighbours, squared_distances
 from benchmarks.convnet import ConvNet
-from benchmarks.experiment import Joint, Plan
+from benchmarks.experiment import Joint, Plan, Scale
 from benchmarks.papers.larochelle2009 import tuning
-from benchmarks.papers.salakhutdinov2009 import (
-    CHOSEN,
-    EXPERIMENT,
-    gaussian,
-    machine,
-    output,
-    refitted,
-    sparse,
-    standardised_digits,
-)
+from benchmarks.papers.norb_plans import CHOSEN, gaussian, machine, output, refitted, sparse
+from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, standardised_digits
 from benchmarks.render import render
 from benchmarks.results import read_results
 from benchmarks.tasks.classification import confusion
@@ -144,7 +136,7 @@ def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Split
     plans = {"srbm": sparse(refitted(srbm, None), 6, 10), "knn": refitted(knn, NearestNeighbours((1,)))}
     rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
     whole = data._replace(valid=jax.tree.map(lambda values: values[:0], data.valid))
-    path = runner.run(EXPERIMENT, "smoke", rows, n_seeds=1, data=whole, out=tmp_path, interactive=False)
+    path = runner.run(EXPERIMENT, "smoke", rows, n_seeds=1, data=lambda _: whole, out=tmp_path, interactive=False)
     for line in read_results(path):
         assert line["valid_error"] is None
         assert line["test_error"] < 80.0
@@ -153,6 +145,24 @@ def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Split
     for baseline in (NearestNeighbours((1, 3)), LogisticRegression((0.1, 1.0)), SVM((1.0, 3.0), (2.0,))):
         with pytest.raises(ValueError, match="nothing is held out to choose among"):
             baseline.fit(some(data.train, 50), None)
+
+
+def test_rows_and_seeds_have_data_of_their_own(data: Splits, tmp_path: Path) -> None:
+    """A scale's data are its seeds' in turn; a plan's stand in their place, and its stack is not another row's."""
+    parts = {name: data._replace(test=some(data.test, n)) for name, n in (("a", 300), ("b", 200), ("c", 100))}
+    experiment = dataclasses.replace(
+        EXPERIMENT, scales={"smoke": Scale(("a", "b"), 2, "")}, image_shape=dict.fromkeys(parts, (8, 8))
+    )
+    on_codes = Plan((gaussian(16, 0.01, 2, 20),), baseline=NearestNeighbours((1,)))
+    plans = {"knn-srbm": on_codes, "lr-srbm": on_codes, "svm-srbm": on_codes.replace(data="c")}  # type: ignore[attr-defined]
+    rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
+    path = runner.run(experiment, "smoke", rows, n_seeds=3, data=parts.__getitem__, out=tmp_path, interactive=False)
+    lines = {(line["row"], line["seed"]): line for line in read_results(path)}
+    assert [lines["knn-srbm", seed]["test_rows"] for seed in range(3)] == [300, 200, 300]
+    assert [lines["svm-srbm", seed]["test_rows"] for seed in range(3)] == [100, 100, 100]
+    pretrained = {key for key, line in lines.items() if "layer 1/1" in line["seconds"]}
+    assert pretrained == {(row, seed) for row in ("knn-srbm", "svm-srbm") for seed in range(3)}
+    assert lines["lr-srbm", 1]["test_error"] == lines["knn-srbm", 1]["test_error"]
 
 
 def test_validation_rows_are_watched_and_change_nothing(data: Splits) -> None:
@@ -179,7 +189,9 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
         "knn": Plan((), baseline=NearestNeighbours((1, 3))),
     }
     rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
-    path = runner.run(EXPERIMENT, "smoke", rows, n_seeds=1, data=standardised_digits(), out=tmp_path, interactive=False)
+    path = runner.run(
+        EXPERIMENT, "smoke", rows, n_seeds=1, data=lambda _: standardised_digits(), out=tmp_path, interactive=False
+    )
     lines: dict[str, Any] = {line["row"]: line for line in read_results(path)}
     assert lines["dbm"]["n_hidden"] == [32, 24, 16]
     assert lines["dbm"]["samples"]["shape"] == [36, 8, 8]

@@ -76,6 +76,25 @@ def test_where_nothing_is_held_out_all_is_trained_on(tmp_path: Path) -> None:
         norb(hold_out="nothing", n_valid=5)
 
 
+def test_training_objects_may_be_tested_on(tmp_path: Path) -> None:
+    """To choose between methods: nothing of the published test part is seen."""
+    pairs, options = load(lay_out(tmp_path, FILES)), {"prepare": row_numbers, "seed": 0, "held_out": 15}
+    of = dict.fromkeys(("n_train", "n_valid", "n_test"))
+    first, second, third = TRAIN.instances
+    known = {tuple(row): number for number, row in enumerate(row_numbers(pairs.train.images))}
+    parts = norb_module.splits(pairs, hold_out="instance", test_objects=(second,), **options, **of)
+    rows = [np.array([known[tuple(row)] for row in np.asarray(part.x)]) for part in parts]
+    trained, validated, tested = (count(TRAIN, part) for part in rows)
+    np.testing.assert_array_equal(tested, np.tile([0, 4, 0], (5, 1)))
+    np.testing.assert_array_equal(trained[:, 1] + validated[:, 1], np.zeros(5))
+    np.testing.assert_array_equal((trained > 0).sum(axis=1), np.ones(5))
+    for part, own in zip(parts, rows, strict=True):
+        np.testing.assert_array_equal(part.y, pairs.train.category[own])
+    for wrong, hold_out in (((0,), "nothing"), ((first, second, third), "nothing"), ((first, third), "instance")):
+        with pytest.raises(ValueError, match="test_objects must be some of"):
+            norb_module.splits(pairs, hold_out=hold_out, test_objects=wrong, **options, **of)
+
+
 def test_subsets_have_equal_shares_of_objects(tmp_path: Path) -> None:
     options = {"hold_out": "instance", "n_train": 20, "n_valid": 10, "n_test": 20}
     _, (train, valid, test) = split(tmp_path, **options)

@@ -170,7 +170,7 @@ def test_a_search_over_sizes_is_kept_and_found_again(tmp_path: Path) -> None:
     plan = Plan((), tuning(1.0, 4, 20, n_hidden=(4,)), grid=grid)
     experiment = EXPERIMENTS["mnist"]
     row = dataclasses.replace(experiment.row("shallow"), plans={"smoke": plan})
-    options = {"n_seeds": 1, "data": digits(), "out": tmp_path, "grid": True, "interactive": False}
+    options = {"n_seeds": 1, "data": lambda _: digits(), "out": tmp_path, "grid": True, "interactive": False}
     said: list[str] = []
     path = runner.run(experiment, "smoke", [row], **options, say=said.append)  # type: ignore[arg-type]
     (line,) = read_results(path)

@@ -53,7 +53,13 @@ def test_a_precision_stands_beside_float32_in_the_table(tmp_path: Path) -> None:
     rows = [dataclasses.replace(row, plans={"smoke": short})]
     data = experiment.data[experiment.scales["smoke"].data](data_dir=None, say=print)
     for name in ("float32", "bfloat16"):
-        options = {"n_seeds": 1, "data": data, "out": tmp_path, "interactive": False, "command": f"run {name}"}
+        options = {
+            "n_seeds": 1,
+            "data": lambda _: data,
+            "out": tmp_path,
+            "interactive": False,
+            "command": f"run {name}",
+        }
         runner.run(experiment, "smoke", rows, precision=name, **options)
     full, few = read_results(tmp_path / "results.jsonl")
     assert (full["precision"], few["precision"]) == ("float32", "bfloat16")
@@ -71,7 +77,7 @@ def test_a_precision_stands_beside_float32_in_the_table(tmp_path: Path) -> None:
 def test_what_scikit_learn_computes_is_left_out(tmp_path: Path) -> None:
     experiment = EXPERIMENTS["norb"]
     data, said = experiment.data["digits"](), []
-    options = {"n_seeds": 1, "data": data, "out": tmp_path, "interactive": False, "say": said.append}
+    options = {"n_seeds": 1, "data": lambda _: data, "out": tmp_path, "interactive": False, "say": said.append}
     runner.run(experiment, "smoke", [experiment.row("knn")], precision="tf32", **options)
     assert not (tmp_path / "results.jsonl").exists()
     assert "knn: left out; scikit-learn computes in float32 only" in said

@@ -9,7 +9,7 @@ import dataclasses
 
 from benchmarks.experiment import Experiment, Joint, Plan, Published, Row, Scale
 from benchmarks.papers.larochelle2009 import TUNING_RATE, tuning
-from benchmarks.papers.salakhutdinov2009 import machine, output
+from benchmarks.papers.norb_plans import machine, output
 from benchmarks.tasks.classification import Classification
 from pretrain.data import digits, mnist
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -124,6 +124,7 @@ def norb(
     n_train: int | None = None,
     n_valid: int | None = None,
     n_test: int | None = None,
+    test_objects: Collection[int] = (),
     say: Say = say_on_stderr,
 ) -> Splits:
     """Returns small NORB, prepared a block of rows at a time; its sources are those of `norb_pairs`.
@@ -138,6 +139,8 @@ def norb(
         n_train: so many of the pairs left to train on, with equal shares of categories and objects; None: all.
         n_valid: likewise of the 4,300 held out.
         n_test: likewise of the 24,300 test pairs.
+        test_objects: of every category these training objects (of 4, 6, 7, 8, 9) are tested on, and nothing else is
+            done with them: to choose between methods while the published test pairs stay unseen. (): those are.
         say: takes one line of text for each place tried; by default it is printed on the standard error stream.
 
     Returns:
@@ -147,13 +150,15 @@ def norb(
     Raises:
         DataUnavailable: see `norb_pairs`.
         BadFile: likewise.
-        ValueError: ``hold_out`` is none of the three, or a part has fewer pairs than are asked for.
+        ValueError: ``hold_out`` is none of the three, a part has fewer pairs than are asked for, or too few objects
+            are left to train on.
     """
     if hold_out not in get_args(HoldOut):
         raise ValueError(f"hold_out must be one of {get_args(HoldOut)}; got {hold_out!r}")
     if hold_out == "nothing" and n_valid is not None:
         raise ValueError(f"n_valid is {n_valid:,}, but nothing is held out: leave it away, or choose another hold_out")
-    return splits(norb_pairs(data_dir, say=say), prepare, hold_out, seed, n_train, n_valid, n_test, N_VALID)
+    pairs = norb_pairs(data_dir, say=say)
+    return splits(pairs, prepare, hold_out, seed, n_train, n_valid, n_test, N_VALID, test_objects)
 
 
 def norb_pairs(data_dir: str | Path | None = None, *, say: Say = say_on_stderr) -> NorbPairs:
@@ -344,15 +349,22 @@ def splits(
     n_valid: int | None,
     n_test: int | None,
     held_out: int,
+    test_objects: Collection[int] = (),
 ) -> Splits:
     """Returns the batches; the arguments are those of `norb`, and how many pairs are held out."""
-    left, held = divided(pairs.train, hold_out, seed, held_out)
-    every = np.arange(len(pairs.test.category))
-    wanted = (pairs.train, left, n_train, "n_train"), (pairs.train, held, n_valid, "n_valid")
-    chosen = [
-        (part, some(rows, objects(part), n, seed, name))
-        for part, rows, n, name in (*wanted, (pairs.test, every, n_test, "n_test"))
-    ]
+    train, there = pairs.train, np.unique(pairs.train.instance)
+    rest = len(there) - len(set(test_objects))
+    if not set(test_objects) <= set(there) or rest < (2 if hold_out == "instance" else 1):
+        raise ValueError(
+            f"test_objects must be some of {', '.join(map(str, there))}, and leave one to train on and one to hold out "
+            f"by instance; got {tuple(test_objects)} with hold_out={hold_out!r}"
+        )
+    tested = np.isin(train.instance, list(test_objects))
+    own = np.flatnonzero(~tested)
+    left, held = divided(Pairs(train.images, *(values[own] for values in train[1:])), hold_out, seed, held_out)
+    test = (train, np.flatnonzero(tested)) if rest < len(there) else (pairs.test, np.arange(len(pairs.test.category)))
+    wanted = (train, own[left], n_train, "n_train"), (train, own[held], n_valid, "n_valid"), (*test, n_test, "n_test")
+    chosen = [(part, some(rows, objects(part), n, seed, name)) for part, rows, n, name in wanted]
     return Splits(*(batch(part, rows, prepare) for part, rows in chosen))
 
 
