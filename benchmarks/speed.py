@@ -309,7 +309,7 @@ def main(
     say: Callable[[str], None] = print,
     command: str = "",
 ) -> list[Measured]:
-    """Measures, writes the results and the tables into ``out``, and returns all results that are there.
+    """Measures, writes the results and the tables into ``out`` as they come, and returns all that are there.
 
     Args:
         out: a folder.
@@ -320,12 +320,18 @@ def main(
     """
     names = [name for name in CONTENDERS if name == OURS or name in contenders]
     where = machine() | {"commit": commit(), "command": command}
-    path = out / "results.jsonl"
-    earlier, new = stored(read_results(path)), []
+    found = stored(read_results(out / "results.jsonl"))
     for setting in wanted:
         say(f"{setting.task}, {size_of(setting)}, batch {setting.batch_size}, {setting.rows} rows")
-        new.append(Measured(setting, measure(setting, names, say), where))
-    found = sorted({each.place: each for each in (*earlier, *new)}.values(), key=lambda measured: measured.place)
+        new = Measured(setting, measure(setting, names, say), where)
+        found = sorted({each.place: each for each in (*found, new)}.values(), key=lambda measured: measured.place)
+        write(out, found)
+    say(markdown(found))
+    return found
+
+
+def write(out: Path, found: Sequence[Measured]) -> None:
+    """Writes all results and the tables of them, after every setting: a run that is stopped has lost only the last."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     for number, (setting, results, _) in enumerate(found):
@@ -333,16 +339,16 @@ def main(
         header, *lines = rows_of(results, setting)
         writer.writerows([] if number else [["task", "size", "batch", *header]])
         writer.writerows([*of, *line] for line in lines)
-    text = markdown(found)
     out.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(record(result, of, where)) for of, results, where in found for result in results]
-    whole = path.with_suffix(".tmp")
-    whole.write_text("\n".join(lines) + "\n")
-    whole.replace(path)
-    (out / "table.csv").write_text(table.getvalue())
-    (out / "table.md").write_text(text)
-    say(text)
-    return found
+    for name, text in (
+        ("results.jsonl", "\n".join(lines) + "\n"),
+        ("table.csv", table.getvalue()),
+        ("table.md", markdown(found)),
+    ):
+        whole = (out / name).with_suffix(".tmp")
+        whole.write_text(text)
+        whole.replace(out / name)
 
 
 if __name__ == "__main__":

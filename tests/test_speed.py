@@ -159,6 +159,23 @@ def test_a_run_replaces_its_own_settings_and_leaves_others(tmp_path: Path, monke
     assert (tmp_path / "table.md").read_text().count("- Command: ") == 2
 
 
+def test_a_run_that_is_stopped_keeps_what_it_has_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Setting(400, 5), Setting(400, 5, batch_size=10)
+
+    def measure(setting: Setting, names: Any, say: Any) -> list[Result]:
+        if setting == second:
+            raise KeyboardInterrupt
+        return [OURS]
+
+    monkeypatch.setattr(speed, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        main(tmp_path, (first, second), say=lambda _: None)
+    (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert Setting(**json.loads(line)["setting"]) == first
+    assert "| pretrain |" in (tmp_path / "table.md").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"results.jsonl", "table.csv", "table.md"}
+
+
 def test_operations_and_traffic_are_counted_by_hand() -> None:
     setting = Setting(rows=250, epochs=1, n_visible=30, n_hidden=20, batch_size=100)
     flops, traffic = scaling.counted(setting, members=3)
