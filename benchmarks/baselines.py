@@ -2,7 +2,8 @@
 
 Each chooses its own numbers by error on the validation rows, once a row, and is fitted to the training rows alone.
 Where there are no validation rows, each of its numbers must be given one value. Only the support vector machine's
-kernel is computed here: in float32 and once for all costs, which scikit-learn would not.
+kernel is computed here: in float32 and once for all costs, which scikit-learn would not. Scikit-learn is imported
+where it is used: it takes a second, and most rows are networks.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from sklearn import linear_model, neighbors, svm
-from sklearn.exceptions import ConvergenceWarning
 
 from pretrain.types import Batch
 
@@ -79,6 +78,8 @@ class NearestNeighbours:
 
     def fit(self, train: Batch, valid: Batch | None) -> Fitted:
         """Chooses k."""
+        from sklearn import neighbors
+
         x, y = _arrays(train)
         models = {
             float(k): functools.partial(_blocks, neighbors.KNeighborsClassifier(k, algorithm="brute").fit(x, y).predict)
@@ -103,11 +104,13 @@ class LogisticRegression:
 
     def fit(self, train: Batch, valid: Batch | None) -> Fitted:
         """Chooses the cost."""
+        from sklearn import exceptions, linear_model
+
         x, y = _arrays(train)
         models, tried = {}, []
         for cost in self.costs:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
+                warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
                 models[cost] = linear_model.LogisticRegression(C=cost, max_iter=self.iterations).fit(x, y)
             tried.append({"cost": cost} | _measured(models[cost].predict, valid))
         values = _best(tried)
@@ -128,6 +131,8 @@ class SVM:
 
     def fit(self, train: Batch, valid: Batch | None) -> Fitted:
         """Chooses both numbers."""
+        from sklearn import svm
+
         x, y = _arrays(train)
         own = squared_distances(x, x)
         others = None if valid is None else squared_distances(_arrays(valid)[0], x)

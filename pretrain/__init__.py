@@ -1,6 +1,8 @@
 """Greedy layer-wise pretraining in JAX: train a layer, stack it, fine-tune."""
 
-from pretrain import data, generative, plots
+from typing import TYPE_CHECKING, Any
+
+from pretrain import data, generative
 from pretrain.ablation import keep_lowest, shuffle
 from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
 from pretrain.fit import run
@@ -30,7 +32,20 @@ from pretrain.stage import Stage
 from pretrain.types import Batch, Layer, Learner, Solver
 from pretrain.units import BernoulliUnits, GaussianUnits, RectifiedUnits, SoftmaxUnits
 
+if TYPE_CHECKING:
+    from pretrain import plots
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`pretrain.plots` is imported once it is asked for, and matplotlib with it."""
+    if name == "plots":
+        import importlib
+
+        return importlib.import_module("pretrain.plots")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "CD",

@@ -154,8 +154,12 @@ def test_what_cannot_be_drawn_is_refused(call: Any, message: str) -> None:
 
 
 def test_figures_are_saved_without_a_display_and_leave_pyplot_alone(tmp_path: Path) -> None:
+    """And whoever draws none waits for neither matplotlib nor scikit-learn."""
     code = (
-        "import sys, test_plots as t\n"
+        "import sys, pretrain\n"
+        "assert not {'matplotlib', 'sklearn'} & sys.modules.keys()\n"
+        "assert pretrain.plots.filters\n"
+        "import test_plots as t\n"
         "t.plots.learning_curves(t.history(2)).savefig(sys.argv[1])\n"
         "sys.exit('matplotlib.pyplot' in sys.modules)\n"
     )

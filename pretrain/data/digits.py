@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.datasets import load_digits
 
 from pretrain.data.splits import Splits, stratified_rows
 from pretrain.types import Batch
@@ -27,6 +26,8 @@ def digits() -> Splits:
     Returns:
         Batches of x ``[batch, 64]`` float32 in [0, 1] (counts / 16), y ``[batch]`` int32 in 0..9.
     """
+    from sklearn.datasets import load_digits  # half a second, which only those who want digits should wait
+
     counts, labels = load_digits(return_X_y=True)
     x, y = (counts / 16).astype(np.float32), labels.astype(np.int32)
     train, valid, test = stratified_rows(y, (N_VALID, N_TEST), SEED)

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
 
 from pretrain.data.splits import Splits
 from pretrain.layers import Dense, Rescaling
@@ -188,6 +187,8 @@ def contrast_normalised(images: Any, width: int = 9, sigma: float = 2.0) -> NDAr
     Reference: Jarrett, Kavukcuoglu, Ranzato & LeCun, *What is the best multi-stage architecture for object
     recognition?*, ICCV 2009.
     """
+    from scipy.ndimage import correlate1d  # a quarter of a second, for this function alone
+
     check_images(images)
     if width < 1 or width % 2 == 0 or sigma <= 0:
         raise ValueError(f"the window needs an odd width and a positive sigma; got width {width} and sigma {sigma}")
