@@ -151,7 +151,7 @@ def refitted(plan: Plan, baseline: Baseline | None) -> Plan:
 
 def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
     """The plan with what was chosen for the machine on contrast-normalised pairs: every RBM with a sparsity target, and
-    fine-tuning under dropout, of what comes from layers that are held too.
+    all of the network fine-tuned under dropout.
     """
     if plan.fine_tuning is None:
         return plan
@@ -162,8 +162,11 @@ def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
     front, *above = plan.pretraining
     front = front.replace(optimizer=front.optimizer.replace(learning_rate=0.008))  # type: ignore[attr-defined]
     stages = tuple(_aimed(stage, SparsityTarget(0.02, 1.0)) for stage in (front, *above))
-    joint = plan.joint and plan.joint.replace(stage=_aimed(plan.joint.stage, (SparsityTarget(0.02, 1e-3),) * 2))  # type: ignore[attr-defined]
-    return dataclasses.replace(plan, pretraining=stages, fine_tuning=tuned, joint=joint)
+    found = dataclasses.replace(plan, pretraining=stages, fine_tuning=tuned, held=0)
+    if found.joint is None:
+        return found
+    stage = _aimed(found.joint.stage, (SparsityTarget(0.02, 1e-3),) * 2)
+    return dataclasses.replace(found, joint=dataclasses.replace(found.joint, stage=stage, steps=2))
 
 
 def _aimed(stage: Stage, sparsity: object) -> Stage:

@@ -158,8 +158,8 @@ EXPERIMENT = Experiment(
         "Validation pairs are of objects (one a category) that are not trained on, except at scale `random`; published "
         "errors were chosen on a random split, which shares its objects with the training pairs.",
         "Stacks of RBMs and machines keep the last epoch, the other networks the one that does best on the validation "
-        "pairs, if there are any. Except at scale `quick` the Gaussian RBM of `dbm`, `dbm-shifts`, `srbm` stays as it "
-        "was pretrained; where nothing is held out its rate rises over two epochs, for it diverged otherwise.",
+        "pairs, if there are any. At scales `paper` and `refit` the Gaussian RBM of `dbm`, `dbm-shifts`, `srbm` stays "
+        "as it was pretrained; where nothing is held out its rate rises over two epochs, for it diverged otherwise.",
         "`-shifts`: every pair is moved by up to 3 pixels each time it comes up, `dbm-shifts` while its RBMs are "
         "pretrained, `srbm-shifts` while it is fine-tuned, twice as long.",
         "Filters and samples show the left eye's image above the right one's.",
