@@ -28,7 +28,7 @@ from benchmarks.peers import TASKS
 from benchmarks.precision import PRECISIONS
 from benchmarks.render import render
 from benchmarks.report import report, with_results
-from pretrain.data import DataUnavailable
+from pretrain.data import DataUnavailable, Splits
 
 DECLARATIONS = (
     larochelle2009,
@@ -208,13 +208,18 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
     if n_seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {n_seeds}")
     out = options.out / experiment.name / scale
+
+    @functools.lru_cache(maxsize=2)  # more are not needed at a time, and small NORB has up to 2 GB
+    def load(name: str) -> Splits:
+        return experiment.data[name](data_dir=options.data_dir, say=say)
+
     try:
         runner.run(
             experiment,
             scale,
             rows,
             n_seeds=n_seeds,
-            data=functools.cache(lambda name: experiment.data[name](data_dir=options.data_dir, say=say)),
+            data=load,
             out=out,
             grid=options.grid,
             wave=options.wave,

@@ -177,13 +177,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large a run is: which data (of several names, one for each seed in turn), how many seeds by default, and what
-    a reader should know about it.
+    """How large a run is.
+
+    Attributes:
+        data: the name of the experiment's data; of several names, one for each seed in turn.
+        seeds: how many by default.
+        note: what a reader should know about it.
+        comparable: whether published figures are of the same test rows.
     """
 
     data: str | tuple[str, ...]
     seeds: int
     note: str
+    comparable: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,10 +240,13 @@ class Experiment:
         """
         return {row.name: row for row in self.rows}[known(name, [row.name for row in self.rows], "row")]
 
-    def data_of(self, scale: str, plan: Plan, seed: int = 0) -> str:
-        """The name of the data that a seed of a plan is trained and tested on."""
+    def by_data(self, scale: str, plan: Plan, seeds: Sequence[int]) -> dict[str, list[int]]:
+        """The seeds of a plan by the name of the data that they are trained and tested on."""
         names = plan.data or self.scales[scale].data
-        return names if isinstance(names, str) else names[seed % len(names)]
+        names, found = (names,) if isinstance(names, str) else names, {}
+        for seed in seeds:
+            found.setdefault(names[seed % len(names)], []).append(seed)
+        return found
 
 
 class UsageError(ValueError):
@@ -275,8 +284,8 @@ def declared(value: Any) -> Any:
 
 
 def declaration_hash(experiment: Experiment, row: Row, scale: str, plan: Plan, precision: str = "float32") -> str:
-    """Names what was run: twelve hexadecimal digits over the data's name, the row and its plan, of which parts that
-    are not used are left out, so that a new kind of part renames nothing.
+    """Names what was run: twelve hexadecimal digits over the names of the scale's data, the row and its plan, of which
+    parts that are not used are left out, so that a new kind of part renames nothing.
     """
     used = {name: part for name, part in declared(plan).items() if part not in (None, 0, {})}
     what = [experiment.name, row.name, scale, experiment.scales[scale].data, used]

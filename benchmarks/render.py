@@ -26,7 +26,7 @@ def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
         ValueError: if a line of the results other than the last is damaged.
     """
     lines = read_results(folder / "results.jsonl")
-    rows = summary(experiment, lines)
+    rows = summary(experiment, lines, experiment.scales[scale].comparable)
     if undeclared := {line["row"] for line in lines} - {row.name for row in experiment.rows}:
         print(f"{folder}: left out results of undeclared rows: {', '.join(sorted(undeclared))}", file=sys.stderr)
     rows = [item for item in rows if item.results or scale in item.row.plans]
@@ -65,7 +65,7 @@ def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary], drawn:
     ]
     if levels := by_level(rows):
         text += [f"Test {experiment.task.noun} by {experiment.level}:", "", *aligned(levels), ""]
-    text += [*aligned(table), "", *notes(experiment, rows)]
+    text += [*aligned(table), "", *notes(experiment, scale, rows)]
     if experiment.findings is not None and (found := experiment.findings(rows)):
         text += ["", *found]
     if compared := by_precision(experiment, rows):
@@ -119,9 +119,9 @@ def aligned(table: list[list[str]]) -> list[str]:
     ]
 
 
-def notes(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
+def notes(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list[str]:
     """What stands under the table."""
-    return [*sources(experiment, rows), *reading(experiment, rows)]
+    return [*sources(experiment, rows), *reading(experiment, scale, rows)]
 
 
 def sources(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
@@ -134,13 +134,19 @@ def sources(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
     return text + [f"- Published, {', '.join(names)}: {source}." for source, names in by_source.items()]
 
 
-def reading(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
+def reading(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list[str]:
     """How the table is to be read."""
-    text = [f"- Difference: our test {experiment.task.noun} less the published one."]
-    if STUDENT in kinds(rows):
+    compared = any(item.difference is not None for item in rows)
+    text = [f"- Difference: our test {experiment.task.noun} less the published one."] if compared else []
+    if STUDENT in kinds(rows) and isinstance(experiment.scales[scale].data, str):
         text.append(
             "- `mean ± half-width`: the mean over seeds and its 95% interval (Student t over seeds); it covers the "
             "spread over seeds, not the choice of the test images."
+        )
+    elif STUDENT in kinds(rows):
+        text.append(
+            "- `mean ± half-width`: the mean over seeds, each with data of its own, and its 95% interval (Student t); "
+            "it covers the choice of the data as far as these are independent of each other."
         )
     if BINOMIAL in kinds(rows):
         images = {line["test_rows"] for item in rows for line in item.finite if line.get("test_rows")}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,24 +103,21 @@ def run(
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
             if not todo:
                 continue
-            share = -(-n_seeds // jax.process_count())
-            splits = data(experiment.data_of(scale, plan))
-            most = min(hosts.gathered([_wave(row.name, plan, splits, share, context, wave, memory, say)]))
-            for wanted in waves(hosts.own(list(range(n_seeds))), share, most, context.devices):
-                lines, kept = [], []
-                for seeds in sharing(experiment, scale, plan, [seed for seed in wanted if seed not in done]):
-                    splits = data(experiment.data_of(scale, plan, seeds[0]))
+            by_data = experiment.by_data(scale, plan, range(n_seeds))
+            for of, seeds, splits in _populations(row.name, plan, by_data, done, data, context, wave, memory, say):
+                lines = []
+                if seeds:
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
-                    trained = experiment.task.train(plan, splits, seeds, context._replace(checkpoints=own))
-                    lines += _lines(
-                        experiment, row, scale, plan, name, choice, seeds, trained, splits, precision, command
+                    here = context._replace(checkpoints=own)
+                    trained = experiment.task.train(dataclasses.replace(plan, data=of), splits, seeds, here)
+                    lines = _lines(
+                        experiment, row, scale, plan, name, choice, seeds, trained, of, splits, precision, command
                     )
-                    kept.append(own)
                 found = hosts.gathered(lines)
                 if first:
                     store(results, found)
-                for own in kept:
+                if lines:
                     own.clear()
                 for line in lines:
                     say(f"{row.name} seed {line['seed']}: {_outcome(experiment, line)}")
@@ -145,12 +142,27 @@ def waves(seeds: list[int], share: int, most: int, devices: int) -> list[list[in
     return cut
 
 
-def sharing(experiment: Experiment, scale: str, plan: Plan, seeds: list[int]) -> list[list[int]]:
-    """Seeds cut into those that are trained on the same data."""
-    found: dict[str, list[int]] = {}
-    for seed in seeds:
-        found.setdefault(experiment.data_of(scale, plan, seed), []).append(seed)
-    return list(found.values())
+def _populations(
+    name: str,
+    plan: Plan,
+    by_data: Mapping[str, list[int]],
+    done: set[int],
+    data: Callable[[str], Splits],
+    context: Context,
+    wave: int | None,
+    memory: int | None,
+    say: Callable[[str], None],
+) -> Iterator[tuple[str, list[int], Splits]]:
+    """This process's seeds that are not done, a population at a time, with the name of their data and the data; as many
+    on every process, for all hand over what they found after each.
+    """
+    for of, seeds in by_data.items():
+        if done >= set(seeds):
+            continue
+        splits, share = data(of), -(-len(seeds) // jax.process_count())
+        most = min(hosts.gathered([_wave(name, plan, splits, share, context, wave, memory, say)]))
+        for wanted in waves(hosts.own(seeds), share, most, context.devices):
+            yield of, [seed for seed in wanted if seed not in done], splits
 
 
 def _wave(
@@ -207,7 +219,7 @@ def _chosen(
     if stored := hosts.gathered(found if hosts.first() else []):
         return Choice(by_json(tries, stored[0]["values"]), stored[0]["valid"], stored[0]["tried"])
     context.report.label = f"{row.name} grid of {len(tries)}"  # type: ignore[union-attr]
-    splits = data(experiment.data_of(scale, plan))
+    splits = data(*experiment.by_data(scale, plan, [0]))
     most = min(
         _wave(f"{row.name} grid", group.recipe, splits, len(group.indices), context, wave, memory, say)
         for group in grouped([with_values(plan, values) for values in tries])
@@ -233,14 +245,14 @@ def _lines(
     choice: Choice | None,
     seeds: list[int],
     trained: Trained,
+    of: str,
     data: Splits,
     precision: str,
     command: str,
 ) -> list[dict[str, Any]]:
     """One result a seed."""
-    shape = experiment.image_shape[experiment.data_of(scale, plan)]
     began = time.perf_counter()
-    measured = experiment.task.results(plan, trained, data, seeds, shape)
+    measured = experiment.task.results(plan, trained, data, seeds, experiment.image_shape[of])
     if row.series:  # whose figures are curves: pictures of it are never drawn
         measured = [{name: value for name, value in line.items() if name not in PICTURES} for line in measured]
     seconds = trained.seconds | {"measuring": time.perf_counter() - began}
@@ -257,7 +269,7 @@ def _lines(
         "selection": None if choice is None else {"values": declared(choice.values), "valid": choice.valid},
         "command": command,
     }
-    start = {"experiment": experiment.name, "row": row.name, "scale": scale}
+    start = {"experiment": experiment.name, "row": row.name, "scale": scale, "data": of}
     hyperparameters = {"hyperparameters": declared(plan)}
     return [
         start | {"seed": seed} | hyperparameters | line | common for seed, line in zip(seeds, measured, strict=True)

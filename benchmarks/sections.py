@@ -70,7 +70,7 @@ class Shown(NamedTuple):
 
 def shown(experiment: Experiment, scale: str, folder: Path) -> Shown:
     """What the results of a folder say."""
-    rows = summary(experiment, read_results(folder / "results.jsonl"))
+    rows = summary(experiment, read_results(folder / "results.jsonl"), experiment.scales[scale].comparable)
     return Shown(experiment, scale, folder, [item for item in rows if item.results or scale in item.row.plans])
 
 
@@ -110,7 +110,7 @@ def _scale(item: Shown) -> str:
         text.append(details(f"All {len(rows)} rows, beside what was published", results_table(item)))
     else:
         text.append(results_table(item))
-    text.append(element("div", blocks(reading(experiment, rows)), class_="notes"))
+    text.append(element("div", blocks(reading(experiment, item.scale, rows)), class_="notes"))
     if where := sources(experiment, rows)[bool(experiment.source) :]:  # the first stands above
         text.append(details("Where the published figures are from", blocks(where)))
     text += [element("h4", "What was found"), blocks(found(experiment, rows))]

@@ -1,8 +1,9 @@
 """The pretraining that was done last, kept: rows that differ only in what follows share it.
 
 A curve over numbers of labels fine-tunes one stack many times; a grid over the fine-tuning's numbers tries them on one
-stack. The stacks of one pretraining are kept, one for each of its populations of seeds, in memory and as checkpoints,
-and with each the machine that was made of it last, in memory; so rows that share a pretraining must follow each other.
+stack. The stacks of one pretraining are kept, one for each of its data and populations of seeds, in memory and as
+checkpoints, and with each the machine that was made of it last, in memory; so rows that share a pretraining must follow
+each other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -34,22 +36,24 @@ class Stacks:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._name = ""
-        self._kept: dict[tuple[int, ...], tuple[Pretrained, Checkpoints | None]] = {}
-        self._joint: dict[tuple[int, ...], tuple[str, Progress]] = {}
-        self._pairs, self._data = "", None
+        self._kept: dict[tuple[Any, ...], tuple[Pretrained, Checkpoints | None]] = {}
+        self._joint: dict[tuple[Any, ...], tuple[str, Progress]] = {}
+        self._pairs: str = ""
+        self._data: Splits | None = None
+        self._paired: tuple[Batch, Batch | None] | None = None
 
     def get(
         self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None, mesh: Mesh | None = None
     ) -> tuple[Pretrained, bool]:
         """The plan's stack, and whether it was there already."""
-        name, own = _name(plan.pretraining, plan.pairs, plan.augment, *([plan.data] if plan.data else [])), tuple(seeds)
+        name, own = _name(plan.pretraining, plan.pairs, plan.augment), (plan.data, *seeds)
         if name != self._name:
             self.clear()
             self._name = name
         if own in self._kept:
             return self._kept[own][0], True
-        folder = None if self._folder is None else self._folder / f"stack-{name}-{'-'.join(map(str, own))}"
-        checkpoints = None if folder is None else Checkpoints(folder)
+        folder = f"stack-{_name(name, plan.data)}-{'-'.join(map(str, seeds))}"
+        checkpoints = None if self._folder is None else Checkpoints(self._folder / folder)
         train, valid = self.paired(plan.pairs, data)
         stack = pretrain(
             plan.pretraining,
@@ -67,7 +71,7 @@ class Stacks:
     def joint(self, plan: Plan, seeds: Sequence[int], train: Callable[[], Progress]) -> tuple[Progress, bool]:
         """The plan's stack as one machine, trained by ``train`` if it is not there; and whether it was."""
         assert plan.joint is not None
-        name, own = _name(plan.joint.stage, plan.joint.front), tuple(seeds)
+        name, own = _name(plan.joint.stage, plan.joint.front), (plan.data, *seeds)
         kept = self._joint.get(own)
         if kept is None or kept[0] != name:
             self._joint[own] = name, train()
@@ -85,10 +89,10 @@ class Stacks:
         if pairs is None:
             return data.train, data.held_out
         name = _name(pairs)
-        if self._data is None or self._pairs != name:
+        if self._paired is None or self._pairs != name or self._data is not data:
             held_out = data.held_out and pairs(paired(data.held_out, MONITOR_ROWS))
-            self._pairs, self._data = name, (pairs(data.train), held_out)
-        return self._data
+            self._pairs, self._data, self._paired = name, data, (pairs(data.train), held_out)
+        return self._paired
 
 
 def _name(*what: object) -> str:

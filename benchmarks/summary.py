@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from benchmarks.experiment import Experiment, Row
+from benchmarks.experiment import Experiment, Published, Row
 
 PARTS = ("train", "valid", "test")
 CONFIDENCE = 0.95
@@ -105,10 +105,13 @@ def wilson(error: float, images: int) -> Estimate:
     return Estimate(error, 100 * float(ends.low), 100 * float(ends.high), BINOMIAL)
 
 
-def summary(experiment: Experiment, lines: Iterable[dict[str, Any]]) -> list[Summary]:
-    """One `Summary` a declared row, in the declared order; of one seed's lines the last counts."""
+def summary(experiment: Experiment, lines: Iterable[dict[str, Any]], comparable: bool = True) -> list[Summary]:
+    """One `Summary` a declared row, in the declared order; of one seed's lines the last counts. Published figures are
+    left away where they are not ``comparable``.
+    """
     lines, summaries, measure = list(lines), [], experiment.task.measure
     for row in experiment.rows:
+        row = row if comparable else dataclasses.replace(row, published=Published())
         own: dict[str, list[dict[str, Any]]] = {FLOAT32: []}
         for line in lines:
             if line["row"] == row.name:

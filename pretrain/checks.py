@@ -61,10 +61,14 @@ def check_examples(x: Any, name: str = "x", *, inputs: Inputs = "real") -> None:
 
 
 def _at_hand(x: Any) -> Any:
-    """The array as numpy's, where that copies nothing: a question put to numpy needs no program to be compiled."""
-    if isinstance(x, jax.Array) and not (x.is_fully_addressable and all(d.platform == "cpu" for d in x.devices())):
-        return x
-    return np.asarray(x)
+    """The array as numpy's, in float32 if it is floating point, where JAX holds no other copy of it: a question put to
+    numpy needs no program to be compiled.
+    """
+    if isinstance(x, jax.Array):
+        device, *others = x.devices()
+        return x if others or device.platform != "cpu" else np.asarray(x)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told as such
+        return np.asarray(x, np.float32 if np.issubdtype(x.dtype, np.floating) else None)
 
 
 def _check_standardised(x: Any, name: str) -> None:

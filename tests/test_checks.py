@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import pretrain as pt
-from pretrain.checks import check_data
+from pretrain.checks import check_data, check_examples
 
 X = np.random.default_rng(0).random((20, 6), np.float32)
 Y = np.arange(20, dtype=np.int32) % 3
@@ -118,6 +118,13 @@ def test_feature_counts_must_agree() -> None:
 def test_bad_sizes(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_values_are_judged_as_float32() -> None:
+    """A rounding of 1 in double precision is 1; what single precision cannot hold is infinite."""
+    check_examples(np.array([[0.0, 1.0 + 2.0**-52]]), inputs="unit")
+    with pytest.raises(ValueError, match="x has 1 values that are NaN or infinite"):
+        check_examples(np.array([[0.0, 1e39]]))
 
 
 def test_bad_run_arguments() -> None:

@@ -41,7 +41,10 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
     assert len({row.name for row in experiment.rows}) == len(experiment.rows)
     for row in experiment.rows:
         at_some = {"random", "refit", "contrast", "objects", "raw"}
-        assert row.series or row.name.endswith("-contrast") or set(row.plans) >= set(experiment.scales) - at_some
+        if row.name.endswith("-contrast"):
+            assert set(row.plans) == {"contrast", "objects"}
+        else:
+            assert row.series or set(row.plans) >= set(experiment.scales) - at_some
         for scale, plan in row.plans.items():
             assert plan.pretraining or plan.fine_tuning or plan.baseline
             if experiment.task.measure == "error" and plan.baseline is None:
@@ -52,7 +55,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
                 assert replaced(plan, path, 0.123) != plan
             assert len(declaration_hash(experiment, row, scale, plan)) == 12
     plans = [(scale, plan) for row in experiment.rows for scale, plan in row.plans.items()]
-    used = {experiment.data_of(scale, plan, seed) for scale, plan in plans for seed in range(3)}
+    used = {name for scale, plan in plans for name in experiment.by_data(scale, plan, range(3))}
     assert used == set(experiment.data) == set(experiment.image_shape)
 
 

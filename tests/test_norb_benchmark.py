@@ -18,11 +18,13 @@ from benchmarks import runner
 from benchmarks.baselines import SVM, LogisticRegression, NearestNeighbours, squared_distances
 from benchmarks.convnet import ConvNet
 from benchmarks.experiment import Joint, Plan, Scale
+from benchmarks.pairs import Neighbours
 from benchmarks.papers.larochelle2009 import tuning
 from benchmarks.papers.norb_plans import CHOSEN, gaussian, machine, output, refitted, sparse
 from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, standardised_digits
 from benchmarks.render import render
 from benchmarks.results import read_results
+from benchmarks.stacks import Stacks
 from benchmarks.tasks.classification import confusion
 from pretrain import Batch
 from pretrain.data import Shifts, Splits
@@ -156,13 +158,30 @@ def test_rows_and_seeds_have_data_of_their_own(data: Splits, tmp_path: Path) -> 
     on_codes = Plan((gaussian(16, 0.01, 2, 20),), baseline=NearestNeighbours((1,)))
     plans = {"knn-srbm": on_codes, "lr-srbm": on_codes, "svm-srbm": on_codes.replace(data="c")}  # type: ignore[attr-defined]
     rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
-    path = runner.run(experiment, "smoke", rows, n_seeds=3, data=parts.__getitem__, out=tmp_path, interactive=False)
+    options = {"n_seeds": 3, "data": parts.__getitem__, "interactive": False}
+    path = runner.run(experiment, "smoke", rows, out=tmp_path, wave=3, **options)
     lines = {(line["row"], line["seed"]): line for line in read_results(path)}
+    assert [lines["knn-srbm", seed]["data"] for seed in range(3)] == ["a", "b", "a"]
     assert [lines["knn-srbm", seed]["test_rows"] for seed in range(3)] == [300, 200, 300]
     assert [lines["svm-srbm", seed]["test_rows"] for seed in range(3)] == [100, 100, 100]
+    assert [lines["svm-srbm", seed]["members"] for seed in range(3)] == [3, 3, 3]
+    assert [lines["knn-srbm", seed]["members"] for seed in range(3)] == [2, 1, 2]  # side by side, on the same data
     pretrained = {key for key, line in lines.items() if "layer 1/1" in line["seconds"]}
     assert pretrained == {(row, seed) for row in ("knn-srbm", "svm-srbm") for seed in range(3)}
     assert lines["lr-srbm", 1]["test_error"] == lines["knn-srbm", 1]["test_error"]
+    text = (tmp_path / "table.md").read_text() if render(experiment, "smoke", tmp_path) else ""
+    assert "each with data of its own" in text
+    assert "11.60" in text  # what was published
+    scale = dataclasses.replace(experiment.scales["smoke"], comparable=False)
+    render(dataclasses.replace(experiment, scales={"smoke": scale}), "smoke", tmp_path)
+    assert "11.60" not in (tmp_path / "table.md").read_text()
+
+
+def test_partners_are_those_of_the_data_at_hand(data: Splits) -> None:
+    """Not of the data that came before."""
+    stacks, fewer = Stacks(None), data._replace(train=some(data.train, 50))
+    sizes = [len(stacks.paired(Neighbours(2), part)[0].x) for part in (data, fewer, fewer, data)]
+    assert sizes == [len(data.train.x), 50, 50, len(data.train.x)]
 
 
 def test_validation_rows_are_watched_and_change_nothing(data: Splits) -> None:

@@ -90,8 +90,12 @@ def test_training_objects_may_be_tested_on(tmp_path: Path) -> None:
     np.testing.assert_array_equal((trained > 0).sum(axis=1), np.ones(5))
     for part, own in zip(parts, rows, strict=True):
         np.testing.assert_array_equal(part.y, pairs.train.category[own])
-    for wrong, hold_out in (((0,), "nothing"), ((first, second, third), "nothing"), ((first, third), "instance")):
-        with pytest.raises(ValueError, match="test_objects must be some of"):
+    for wrong, hold_out, says in (
+        ((0,), "nothing", "must be some of"),
+        ((first, second, third), "nothing", "leave 0 of 3 objects"),
+        ((first, third), "instance", "leave 1 of 3 objects, and hold_out='instance' needs 2"),
+    ):
+        with pytest.raises(ValueError, match=f"test_objects {says}"):
             norb_module.splits(pairs, hold_out=hold_out, test_objects=wrong, **options, **of)
 
 

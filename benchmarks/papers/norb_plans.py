@@ -150,8 +150,9 @@ def refitted(plan: Plan, baseline: Baseline | None) -> Plan:
 
 
 def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
-    """The plan with what was chosen for the machine on contrast-normalised pairs: every RBM with a sparsity target, and
-    all of the network fine-tuned under dropout.
+    """The plan with what was chosen for the machine on contrast-normalised pairs: every RBM with a sparsity target, the
+    Gaussian one at a smaller rate; the whole network, with two sweeps of mean field, fine-tuned by Adam under dropout
+    of pixels and units.
     """
     if plan.fine_tuning is None:
         return plan
