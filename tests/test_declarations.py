@@ -41,7 +41,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
     assert len({row.name for row in experiment.rows}) == len(experiment.rows)
     for row in experiment.rows:
         at_some = {"random", "refit", "contrast", "objects", "raw"}
-        if row.name.endswith("-contrast"):
+        if row.name.endswith(("-contrast", "-tuned")):
             assert set(row.plans) == {"contrast", "objects"}
         else:
             assert row.series or set(row.plans) >= set(experiment.scales) - at_some

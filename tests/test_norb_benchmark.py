@@ -126,7 +126,7 @@ def test_on_contrast_every_machine_is_sparse_and_tuned_under_dropout() -> None:
         assert [stage.learner.doubled for stage in plan.pretraining] == [s.learner.doubled for s in before.pretraining]
         assert plan.fine_tuning is not None
         learner = plan.fine_tuning.learner
-        assert (learner.dropout, learner.input_dropout, plan.held, plan.fine_tuning.patience) == (0.5, 0.7, 0, None)
+        assert (learner.dropout, learner.input_dropout, plan.held, plan.fine_tuning.patience) == (0.5, 0.7, 1, None)
     joint = EXPERIMENT.row("dbm").plans["contrast"].joint
     assert joint is not None
     assert joint.stage.learner.sparsity == (pt.SparsityTarget(0.02, 1e-3),) * 2
