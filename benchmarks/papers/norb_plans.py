@@ -167,8 +167,8 @@ def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
 
 
 def all_tuned(plan: Plan) -> Plan:
-    """The plan of a machine with its Gaussian RBM tuned too, what is dropped being pixels then; two sweeps of mean field
-    do as well as ten.
+    """The plan of a machine with its Gaussian RBM tuned too: what is dropped are then pixels, and two sweeps of mean
+    field do as well as ten.
     """
     return dataclasses.replace(plan, held=0, joint=plan.joint and plan.joint.replace(steps=2))  # type: ignore[attr-defined]
 

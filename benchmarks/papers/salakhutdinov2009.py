@@ -129,8 +129,8 @@ EXPERIMENT = Experiment(
             1,
             f"{COPY}: as at scale `refit`, but every image has mean 0 and standard deviation 1 by itself before its "
             "block means are taken (those of `svm`, `lr` and `knn` stay as they are), RBMs have sparsity targets, and "
-            "networks are fine-tuned under dropout by Adam: chosen, with the kernel of `svm-contrast`, on the splits of "
-            "scale `objects`",
+            "networks are fine-tuned under dropout by Adam: chosen, with the kernel of `svm-contrast`, on the splits "
+            "of scale `objects`",
         ),
         "objects": Scale(
             tuple(f"objects-contrast-{split}" for split in OBJECTS),
