@@ -3,8 +3,7 @@
 Every stage of a stack, the machine it becomes, and its fine-tuning are compiled for a population of two, from shapes
 alone. What a program needs is its arguments, its results and its scratch space, less what results take over from
 arguments; what does not grow with the members is the data they share. A member's share of the rest is the largest over
-the stages, with what those before it leave behind and the codes that are being made. Left out is what a layer needs
-for a moment while it makes codes.
+the stages, with what those before it leave behind, and over the programs that make codes, beside the codes below.
 """
 
 from __future__ import annotations
@@ -154,9 +153,11 @@ class _Account:
 
     def codes(self, layer: Any, rows: Batch, seen: Seen) -> tuple[Batch, Seen]:
         """The codes of all rows are made, beside those of the layer below; their shapes."""
-        above, seen_above = jax.eval_shape(codes, layer, rows), {k: jax.eval_shape(codes, layer, seen[k]) for k in seen}
+        lowered = codes.lower(layer, rows)
+        above, seen_above = lowered.out_info, {k: jax.eval_shape(codes, layer, seen[k]) for k in seen}
         there = sum(_own(batch) for batch in (rows, above, *seen.values(), *seen_above.values()))
-        self.most = max(self.most, self.kept + there // PROBED)
+        found: Any = lowered.compile().memory_analysis()
+        self.most = max(self.most, self.kept + (there + found.temp_size_in_bytes) // PROBED)
         return above, seen_above
 
 
@@ -198,6 +199,7 @@ def needed(
             solved = solution.solutions.lower(learner, rows, _keys())
             account.program(solved, rows, {})
             learned.append(solved.out_info)
+            account.kept += _bytes(learned[-1]) // PROBED
         else:
             learned.append(account.trained(stage, rows, seen))
         layers.append(jax.eval_shape(trained_layer, learner, learned[-1]))

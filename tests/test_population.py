@@ -73,6 +73,23 @@ def test_a_stack_needs_its_codes_and_what_its_layers_leave_behind() -> None:
     assert two > left_behind + 4 * 200 * (40 + 30)  # and codes below and above
 
 
+def test_a_solvers_landmarks_stay() -> None:
+    needs = memory.needed([pt.Stage(pt.KernelPCA(2, n_landmarks=100))], TRAIN)
+    landmarks = 4 * 100 * (64 + 2)
+    assert landmarks <= needs.left < 1.1 * landmarks
+
+
+def test_making_codes_needs_room_for_a_moment() -> None:
+    """The mean field of many rows is found in blocks of a thousand, whose states are held beside what h1 hears."""
+    zeros, rows = lambda *shape: jnp.zeros((1, *shape)), Batch(jnp.zeros((3_000, 16)))
+    layer = pt.MeanField(zeros(16, 600), zeros(600, 600), zeros(600), zeros(600), n_second=10, steps=3)
+    account = memory._Account()
+    above, _ = account.codes(layer, rows, {})
+    made = 4 * 3_000 * (16 + 10)
+    assert above.x.shape == (1, 3_000, 26)
+    assert account.most * memory.PROBED > made + 2 * 4 * 1_000 * 600
+
+
 def test_waves_fit_and_are_even() -> None:
     shared, each, left = needs = memory.needed(STAGES, TRAIN)
     limit = int((shared + 6 * left + 4.5 * each) / memory.SHARE)  # four members beside the stacks of six others
