@@ -295,7 +295,7 @@ def _train(
         "lower": tuple(lower),
     }
     if isinstance(stage.learner, Solver):
-        begin = functools.partial(solution.solve, stage.learner, train, keys)
+        begin = functools.partial(solution.solve, stage.learner, train, keys, mesh)
         progress = None if checkpoints is None else checkpoints.restore(folder, begin)
         progress = begin() if progress is None else progress
         if checkpoints is not None:

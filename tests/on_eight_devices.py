@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pretrain as pt
-from pretrain import fit, population
+from pretrain import fit, population, solution
 from pretrain.data import digits
 
 TRAIN, VALID = (jax.tree.map(lambda leaf: leaf[:200], part) for part in digits()[:2])
@@ -57,6 +57,8 @@ assert dict(batch.shape) == {"member": 1, "batch": 4}
 assert dict(population.mesh(6).shape) == {"member": 6, "batch": 1}
 
 assert not [word for word in COLLECTIVES if word in compiled(members)]
+solving = solution.solutions.lower(population.broadcast(pt.PCA(4), 8), TRAIN, population.member_keys(range(8)), members)
+assert not [word for word in COLLECTIVES if word in solving.compile().as_text()]
 assert "all-reduce" in compiled(both)
 
 check("classifier", LEARNERS["classifier"], members, 1e-6)
@@ -65,11 +67,12 @@ check("rbm", LEARNERS["rbm"], both, 1e-4)
 with pytest.raises(ValueError, match=r"25 rows of a minibatch cannot be divided evenly over 2 devices \('batch'\)"):
     pt.run(LEARNERS["rbm"], pt.Sgd(0.1), TRAIN, epochs=1, batch_size=25, seeds=range(8), mesh=both)
 
-stages = [pt.Stage(pt.Autoencoder(8), pt.Momentum(0.1), 2, 20)]
+stages = [pt.Stage(pt.PCA(6)), pt.Stage(pt.Autoencoder(8, loss="squared_error"), pt.Momentum(0.01), 2, 20)]
 tuning = pt.Stage(pt.Classifier(10), pt.Sgd(0.5), 3, 20, patience=3)
 results = []
 for mesh in (None, members):
     stack = pt.pretrain(stages, TRAIN, valid=VALID, seeds=range(8), mesh=mesh)
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(stack.params[0])} == {1 if mesh is None else 8}
     results.append(pt.fine_tune(stack.layers, tuning, TRAIN, valid=VALID, seeds=range(8), mesh=mesh))
 close(*results, 1e-5)
 assert jnp.isfinite(results[1].best.score).all()
