@@ -69,9 +69,11 @@ def illustrations(title: str, experiment: Experiment, rows: Sequence[Summary]) -
     if weights:
         found["weights.svg"] = Illustration("How large the networks' weights are", contrasts.weights, (title, weights))
     for name, caption in PICTURES.items():
-        pictures = {item.row.title: unpacked(held[0]) for item in alone if (held := _held(item, name))}
-        if pictures:
-            found[f"{name}.svg"] = Illustration(caption, getattr(figures, name), (title, pictures))
+        own = {item.row.title: held[0] for item in alone if (held := _held(item, name))}
+        firsts = {row: packed for i, (row, packed) in enumerate(own.items()) if packed not in list(own.values())[:i]}
+        if firsts:  # rows that share a stack have the same pictures
+            arguments = (title, {row: unpacked(packed) for row, packed in firsts.items()})
+            found[f"{name}.svg"] = Illustration(caption, getattr(figures, name), arguments)
     codes = {item.row.title: held[0] for item in alone if (held := _held(item, "codes"))}
     if codes:
         found["codes.svg"] = Illustration("Two-dimensional codes of test images", figures.codes, (title, codes))

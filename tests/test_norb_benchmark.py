@@ -18,6 +18,7 @@ from benchmarks import runner
 from benchmarks.baselines import SVM, LogisticRegression, NearestNeighbours, squared_distances
 from benchmarks.convnet import ConvNet
 from benchmarks.experiment import Joint, Plan, Scale
+from benchmarks.illustrations import illustrations
 from benchmarks.pairs import Neighbours
 from benchmarks.papers.larochelle2009 import tuning
 from benchmarks.papers.norb_plans import CHOSEN, gaussian, machine, output, refitted, sparse
@@ -25,6 +26,7 @@ from benchmarks.papers.salakhutdinov2009 import EXPERIMENT, standardised_digits
 from benchmarks.render import render
 from benchmarks.results import read_results
 from benchmarks.stacks import Stacks
+from benchmarks.summary import summary
 from benchmarks.tasks.classification import confusion
 from pretrain import Batch
 from pretrain.data import Shifts, Splits
@@ -218,6 +220,8 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     assert lines["dbm"]["test_error"] < 70.0
     assert set(lines["dbm-shifts"]["seconds"]) == {"fine-tuning", "measuring"}  # of one machine with the row before
     assert lines["dbm-shifts"]["samples"] == lines["dbm"]["samples"]
+    drawn = illustrations("", EXPERIMENT, summary(EXPERIMENT, lines.values()))["samples.svg"].arguments[1]
+    assert list(drawn) == [EXPERIMENT.row("dbm").title]  # and not twice
     assert lines["dbm-shifts"]["valid_curve"] != lines["dbm"]["valid_curve"]
     assert lines["srbm"]["filters"] == lines["srbm-shifts"]["filters"]  # of one stack, as it was pretrained,
     assert lines["srbm"]["valid_curve"][-1] < lines["srbm-shifts"]["valid_curve"][-1]  # and tuned, or held

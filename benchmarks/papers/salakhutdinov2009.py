@@ -55,7 +55,7 @@ SCALES = {
         name: refitted(plan, CHOSEN.get(name)) for name, plan in REFIT.items() if name in (*CHOSEN, "dbm", "srbm")
     },
     "contrast": on_contrast(REFIT, "norb-all"),
-    "objects": on_contrast(REFIT, tuple(f"objects-{split}" for split in OBJECTS)),
+    "objects": on_contrast(REFIT, tuple(f"objects-{split}" for split in OBJECTS), ("dbm", "deep-today")),
     "raw": {name: Plan((), baseline=baseline) for name, baseline in CHOSEN.items()},
 }
 
