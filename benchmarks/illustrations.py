@@ -69,10 +69,12 @@ def illustrations(title: str, experiment: Experiment, rows: Sequence[Summary]) -
     if weights:
         found["weights.svg"] = Illustration("How large the networks' weights are", contrasts.weights, (title, weights))
     for name, caption in PICTURES.items():
-        own = {item.row.title: held[0] for item in alone if (held := _held(item, name))}
-        firsts = {row: packed for i, (row, packed) in enumerate(own.items()) if packed not in list(own.values())[:i]}
-        if firsts:  # rows that share a stack have the same pictures
-            arguments = (title, {row: unpacked(packed) for row, packed in firsts.items()})
+        packed: dict[str, Any] = {}
+        for item in alone:
+            if (held := _held(item, name)) and held[0] not in packed.values():  # rows that share a stack share them
+                packed[item.row.title] = held[0]
+        if packed:
+            arguments = (title, {row: unpacked(pictures) for row, pictures in packed.items()})
             found[f"{name}.svg"] = Illustration(caption, getattr(figures, name), arguments)
     codes = {item.row.title: held[0] for item in alone if (held := _held(item, "codes"))}
     if codes:

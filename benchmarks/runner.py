@@ -98,19 +98,16 @@ def run(
                 line["seed"] for line in done_here(results) if (line["row"], line["declaration"]) == (row.name, name)
             ]
             done = set(hosts.gathered(here if first else []))
-            todo = [seed for seed in range(n_seeds) if seed not in done]
             if done:
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
-            if not todo:
-                continue
             by_data = experiment.by_data(scale, plan, range(n_seeds))
             for of, seeds, splits in _populations(row.name, plan, by_data, done, data, context, wave, memory, say):
                 lines = []
                 if seeds:
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
-                    here = context._replace(checkpoints=own)
-                    trained = experiment.task.train(dataclasses.replace(plan, data=of), splits, seeds, here)
+                    lent = context._replace(checkpoints=own)
+                    trained = experiment.task.train(dataclasses.replace(plan, data=of), splits, seeds, lent)
                     lines = _lines(
                         experiment, row, scale, plan, name, choice, seeds, trained, of, splits, precision, command
                     )

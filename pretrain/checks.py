@@ -39,15 +39,16 @@ def check_examples(x: Any, name: str = "x", *, inputs: Inputs = "real") -> None:
         raise ValueError(f"{name} must be floating point; got {x.dtype}: {fix}")
     if x.dtype in (jnp.float16, jnp.bfloat16):
         raise ValueError(f"{name} must be float32; got {x.dtype}: convert with x.astype('float32')")
-    x = _at_hand(x)
+    seen = _at_hand(x)
     if x.ndim == 3:  # a diverged member's codes are that member's affair
-        finite = np.isfinite(x.min(axis=(1, 2))) & np.isfinite(x.max(axis=(1, 2)))
+        finite = np.isfinite(seen.min(axis=(1, 2))) & np.isfinite(seen.max(axis=(1, 2)))
         if not finite.any():
             return
-        x = x if finite.all() else x[finite]
-    low, high = float(x.min()), float(x.max())  # NaN and infinity survive in the extremes
+        if not finite.all():
+            x, seen = x[finite], seen[finite]
+    low, high = float(seen.min()), float(seen.max())  # NaN and infinity survive in the extremes
     if not (np.isfinite(low) and np.isfinite(high)):
-        bad = int(x.size - np.isfinite(x).sum())
+        bad = int(seen.size - np.isfinite(seen).sum())
         raise ValueError(f"{name} has {bad} values that are NaN or infinite: remove or impute them")
     if inputs == "standardised":
         _check_standardised(x, name)
@@ -72,7 +73,6 @@ def _at_hand(x: Any) -> Any:
 
 
 def _check_standardised(x: Any, name: str) -> None:
-    x = jnp.asarray(x)
     mean, variance = jnp.abs(x.mean(axis=-2)).max(), x.var(axis=-2).mean()
     low, high = VARIANCE_BOUNDS
     if mean > MEAN_BOUND or not low <= variance <= high:
