@@ -127,8 +127,10 @@ class Speed:
     """Rows of a minibatch, separated by commas."""
     contenders: str = "all"
     """Names, separated by commas; the package itself is always among them. None: only populations are timed."""
-    members: int = 8
-    """Populations of 1, 2, 4, ... up to so many members are timed too; 0: none."""
+    members: str = "1,2,4,8"
+    """Populations of so many members each are timed too, by the same batches; none: no population."""
+    precision: str = "float32"
+    """Of the products of populations, separated by commas: float32, tf32, bfloat16."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,14 +274,18 @@ def measure_speed(options: Speed, words: list[str]) -> int:
     try:
         sizes = [(int(n), int(m)) for n, m in (size.split("x") for size in options.sizes.split(","))]
         batches = [int(batch) for batch in options.batches.split(",")]
+        members = [] if options.members == "none" else [int(count) for count in options.members.split(",")]
     except ValueError as error:
-        raise UsageError(f"--sizes are like 784x500,1000x1000 and --batches like 10,100: {error}") from error
+        raise UsageError(
+            f"--sizes are like 784x500,1000x1000, --batches like 10,100 and --members like 1,8: {error}"
+        ) from error
+    precisions = [known(name.strip(), list(PRECISIONS), "precision") for name in options.precision.split(",")]
     made = shlex.join([*PREFIX, *_stable(words)])
     if contenders:
         wanted = speed.settings(tasks, sizes, batches, options.rows, options.rounds)
         speed.main(options.out, wanted, contenders, command=made)
-    if options.members:
-        scaling.main(options.out, options.members, options.rounds, options.rows // 6, say=say, command=made)
+    if members:
+        scaling.main(options.out, members, options.rounds, options.rows // 6, batches, precisions, say, made)
     return 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from benchmarks.results import done_here, only_run, store
 from benchmarks.selection import Choice, by_json, combinations, select, with_values
 from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context, Trained
+from benchmarks.waves import in_a_wave, populations
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.memory import Machine, needed, plan_waves
 from pretrain.population import grouped
 from pretrain.report import reporting
 
@@ -101,13 +101,14 @@ def run(
             if done:
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
             by_data = experiment.by_data(scale, plan, range(n_seeds))
-            for of, seeds, splits in _populations(row.name, plan, by_data, done, data, context, wave, memory, say):
+            for of, seeds, splits in populations(row.name, plan, by_data, done, data, context, wave, memory, say):
                 lines = []
                 if seeds:
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
                     lent = context._replace(checkpoints=own)
-                    trained = experiment.task.train(dataclasses.replace(plan, data=of), splits, seeds, lent)
+                    names = of[0] if len(set(of)) == 1 else of
+                    trained = experiment.task.train(dataclasses.replace(plan, data=names), splits, seeds, lent)
                     lines = _lines(
                         experiment, row, scale, plan, name, choice, seeds, trained, of, splits, precision, command
                     )
@@ -123,75 +124,6 @@ def run(
         with contextlib.suppress(OSError):
             folder.rmdir()  # when empty: nothing is left to resume
     return results
-
-
-def waves(seeds: list[int], share: int, most: int, devices: int) -> list[list[int]]:
-    """Seeds cut into populations: the same ones whatever is finished already, so that checkpoints are found again; as
-    many on every process, the last of them empty where it has fewer seeds; multiples of the number of devices, then
-    what is left over, which is fewer than there are devices.
-    """
-    cut, at = [], 0
-    while at < share:
-        size = min(most, share - at)
-        size -= size % devices if size > devices else 0
-        cut.append(seeds[at : at + size])
-        at += size
-    return cut
-
-
-def _populations(
-    name: str,
-    plan: Plan,
-    by_data: Mapping[str, list[int]],
-    done: set[int],
-    data: Callable[[str], Splits],
-    context: Context,
-    wave: int | None,
-    memory: int | None,
-    say: Callable[[str], None],
-) -> Iterator[tuple[str, list[int], Splits]]:
-    """This process's seeds that are not done, a population at a time, with the name of their data and the data; as many
-    on every process, for all hand over what they found after each.
-    """
-    for of, seeds in by_data.items():
-        if done >= set(seeds):
-            continue
-        splits, share = data(of), -(-len(seeds) // jax.process_count())
-        most = min(hosts.gathered([_wave(name, plan, splits, share, context, wave, memory, say)]))
-        for wanted in waves(hosts.own(seeds), share, most, context.devices):
-            yield of, [seed for seed in wanted if seed not in done], splits
-
-
-def _wave(
-    name: str,
-    plan: Plan,
-    data: Splits,
-    members: int,
-    context: Context,
-    wave: int | None,
-    memory: int | None,
-    say: Callable[[str], None],
-) -> int:
-    """How many members train side by side."""
-    if wave is not None:
-        return wave
-    if memory is None and jax.default_backend() == "cpu":
-        return 1
-    train, valid = context.stacks.paired(plan.pairs, data)
-    joint = plan.joint
-    needs = needed(
-        plan.pretraining,
-        train,
-        machine=None if joint is None else Machine(joint.stage, joint.front, joint.steps),
-        tuned=plan.fine_tuning,
-        output=plan.output,
-        labels=plan.labels,
-        held=plan.held,
-        valid=valid,
-    )
-    planned = plan_waves(members, needs, devices=context.devices, limit=memory)
-    say(f"{name}: {planned}")
-    return planned.wave
 
 
 def _chosen(
@@ -218,7 +150,7 @@ def _chosen(
     context.report.label = f"{row.name} grid of {len(tries)}"  # type: ignore[union-attr]
     splits = data(*experiment.by_data(scale, plan, [0]))
     most = min(
-        _wave(f"{row.name} grid", group.recipe, splits, len(group.indices), context, wave, memory, say)
+        in_a_wave(f"{row.name} grid", group.recipe, splits, len(group.indices), context, wave, memory, say)
         for group in grouped([with_values(plan, values) for values in tries])
     )
     folder = checkpoints / f"{row.name}-{name}-grid"
@@ -242,14 +174,14 @@ def _lines(
     choice: Choice | None,
     seeds: list[int],
     trained: Trained,
-    of: str,
+    of: Sequence[str],
     data: Splits,
     precision: str,
     command: str,
 ) -> list[dict[str, Any]]:
     """One result a seed."""
     began = time.perf_counter()
-    measured = experiment.task.results(plan, trained, data, seeds, experiment.image_shape[of])
+    measured = experiment.task.results(plan, trained, data, seeds, experiment.image_shape[of[0]])
     if row.series:  # whose figures are curves: pictures of it are never drawn
         measured = [{name: value for name, value in line.items() if name not in PICTURES} for line in measured]
     seconds = trained.seconds | {"measuring": time.perf_counter() - began}
@@ -266,10 +198,11 @@ def _lines(
         "selection": None if choice is None else {"values": declared(choice.values), "valid": choice.valid},
         "command": command,
     }
-    start = {"experiment": experiment.name, "row": row.name, "scale": scale, "data": of}
+    start = {"experiment": experiment.name, "row": row.name, "scale": scale}
     hyperparameters = {"hyperparameters": declared(plan)}
     return [
-        start | {"seed": seed} | hyperparameters | line | common for seed, line in zip(seeds, measured, strict=True)
+        start | {"data": name, "seed": seed} | hyperparameters | line | common
+        for name, seed, line in zip(of, seeds, measured, strict=True)
     ]
 
 

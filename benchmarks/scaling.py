@@ -1,5 +1,6 @@
 """What members side by side cost: seconds a member-epoch of CD-1 for 1, 2, 4, ... members, beside the ceilings.
 
+A table is of one device, one size of minibatch and one precision of products, and a run replaces earlier ones of these.
 In every round each population trains one epoch, in turn with a large matrix product and a large copy, so that a machine
 that others use too slows all of them. Two figures are put against these ceilings: the arithmetic of the five products
 of an update, and the least memory traffic it can do with, which is to read and write weights and momentum once.
@@ -7,6 +8,7 @@ of an update, and the least memory traffic it can do with, which is to read and 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import statistics
@@ -21,14 +23,25 @@ import numpy as np
 
 import pretrain
 from benchmarks.peers import Setting, synthetic
+from benchmarks.precision import products
 from benchmarks.provenance import commit, device, versions
+from benchmarks.results import read_results
 from pretrain import fit
 
-SIDE = 4_096
-"""Of the square matrices of the product, on an accelerator; half of it on a CPU."""
+SIDE = {"cpu": 2_048}
+"""Of the square matrices of the product, by platform."""
 
-COPIED = 2**28
-"""Bytes of the array that is copied."""
+COPIED = {"cpu": 2**28}
+"""Bytes of the array that is copied, likewise."""
+
+LARGE_SIDE, LARGE_COPY = 8_192, 2**31
+"""Both on an accelerator."""
+
+ALONE = (64, 20.0)
+"""The goal on an accelerator: of so many members each costs at most one so-manieth of one alone."""
+
+SHARE = (400, 0.5)
+"""The goal there: of so many members the nearer of the two ceilings is reached by at least so much."""
 
 
 class Cost(NamedTuple):
@@ -64,6 +77,30 @@ def counted(setting: Setting, members: int) -> tuple[float, float]:
     updates = members * (setting.rows // setting.batch_size)
     weights = setting.n_visible * setting.n_hidden
     return updates * 5 * 2 * setting.batch_size * weights, updates * 4 * 4 * weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Populations of one device, size of minibatch and precision, in one process.
+
+    Attributes:
+        setting: sizes and rows.
+        precision: of the products.
+        device: it ran on.
+        costs: a line each.
+        ceilings: measured in the same rounds.
+    """
+
+    setting: Setting
+    precision: str
+    device: str
+    costs: tuple[Cost, ...]
+    ceilings: Ceilings
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What an earlier table is replaced by."""
+        return self.device, self.setting.batch_size, self.precision
 
 
 def measure(
@@ -117,16 +154,19 @@ def measure(
 
 
 def _product() -> Callable[[], float]:
-    """Operations a second of a large product."""
-    side = SIDE if jax.default_backend() != "cpu" else SIDE // 2
-    a = jnp.ones((side, side))
+    """Operations a second of a large product, in the precision that holds here; of random numbers, for a device may
+    be faster on others.
+    """
+    side = SIDE.get(jax.default_backend(), LARGE_SIDE)
+    a = jax.random.normal(jax.random.key(0), (side, side))
     return functools.partial(_rate, jax.jit(jnp.matmul), (a, a), 2.0 * side**3)
 
 
 def _copy() -> Callable[[], float]:
     """Bytes a second, read and written, of a large copy."""
-    a = jnp.ones(COPIED // 4)
-    return functools.partial(_rate, jax.jit(lambda a: a + 1.0), (a,), 2.0 * COPIED)
+    copied = COPIED.get(jax.default_backend(), LARGE_COPY)
+    a = jnp.ones(copied // 4)
+    return functools.partial(_rate, jax.jit(lambda a: a + 1.0), (a,), 2.0 * copied)
 
 
 def _rate(function: Callable[..., Any], arguments: tuple[Any, ...], amount: float) -> float:
@@ -138,15 +178,32 @@ def _rate(function: Callable[..., Any], arguments: tuple[Any, ...], amount: floa
     return amount / best
 
 
-def markdown(costs: Sequence[Cost], ceilings: Ceilings, setting: Setting, where: str) -> str:
-    """The table and how to read it."""
-    header, *lines = rows_of(costs, ceilings)
-    table = ["| " + " | ".join(line) + " |" for line in (header, ["---:"] * len(header), *lines)]
-    return "\n".join(["# Populations", "", about(costs, ceilings, setting, where), "", *table, ""])
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables and how to read them."""
+    text = ["# Populations", "", PROTOCOL, ""]
+    for table in tables:
+        header, *lines = rows_of(table)
+        shown = ["| " + " | ".join(line) + " |" for line in (header, ["---:"] * len(header), *lines)]
+        text += [f"## {heading(table)}", "", about(table), "", *shown, ""]
+        text += [*(f"- {line}" for line in verdicts(table)), ""] if verdicts(table) else []
+    return "\n".join(text)
 
 
-def rows_of(costs: Sequence[Cost], ceilings: Ceilings) -> list[list[str]]:
+PROTOCOL = (
+    "One epoch of CD-1 of populations in one process, in turn, some rounds after compiling. GFLOP/s: the five products "
+    "of every update; GB/s: weights and momentum read and written once an update, the least there can be; in brackets "
+    "the share of the ceilings, which were measured in the same rounds by a large matrix product and a large copy."
+)
+
+
+def heading(table: Table) -> str:
+    """Of a table."""
+    return f"{table.device}: batch {table.setting.batch_size}, products in {table.precision}"
+
+
+def rows_of(table: Table) -> list[list[str]]:
     """The table, header first."""
+    costs, ceilings = table.costs, table.ceilings
     header = ["members", "least, s", "median, s", "least, s a member-epoch", "one alone / a member", "GFLOP/s", "GB/s"]
     alone = costs[0].each
     lines = [
@@ -156,53 +213,87 @@ def rows_of(costs: Sequence[Cost], ceilings: Ceilings) -> list[list[str]]:
             f"{statistics.median(cost.seconds):.3f}",
             f"{cost.each:.4f}",
             f"{alone / cost.each:.2f}",
-            f"{cost.flops / 1e9:.1f} ({cost.flops / ceilings.flops:.0%})",
-            f"{cost.traffic / 1e9:.2f} ({cost.traffic / ceilings.traffic:.0%})",
+            f"{cost.flops / 1e9:,.1f} ({cost.flops / ceilings.flops:.0%})",
+            f"{cost.traffic / 1e9:,.2f} ({cost.traffic / ceilings.traffic:.0%})",
         ]
         for cost in costs
     ]
     return [header, *lines]
 
 
-def about(costs: Sequence[Cost], ceilings: Ceilings, setting: Setting, where: str) -> str:
-    """What was timed, on which device, and how it is told."""
+def about(table: Table) -> str:
+    """What was timed, and the ceilings."""
+    setting = table.setting
     return (
-        f"One epoch of CD-1, {setting.n_visible}x{setting.n_hidden}, {setting.rows:,} rows, batch "
-        f"{setting.batch_size}, float32, of populations in one process, in turn, {len(costs[0].seconds)} rounds after "
-        f"compiling, on {where}. GFLOP/s: the five products of every update; GB/s: weights and momentum read and "
-        "written once an update, the least there can be; in brackets the share of the ceilings, which were measured in "
-        f"the same rounds: {ceilings.flops / 1e9:.0f} GFLOP/s by a large matrix product, "
-        f"{ceilings.traffic / 1e9:.1f} GB/s by a large copy."
+        f"{setting.n_visible}x{setting.n_hidden}, {setting.rows:,} rows, {len(table.costs[0].seconds)} rounds; "
+        f"ceilings: {table.ceilings.flops / 1e9:,.0f} GFLOP/s, {table.ceilings.traffic / 1e9:,.1f} GB/s."
     )
 
 
-def stored(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Cost], Ceilings, Setting, str]:
-    """What `main` made lines of, and the device."""
-    costs = [Cost(line["members"], tuple(line["seconds"]), line["flops"], line["traffic"]) for line in lines]
-    first = lines[0]
-    setting = Setting(first["rows"], len(costs[0].seconds), batch_size=first["batch_size"])
-    return costs, Ceilings(**first["ceilings"]), setting, first["device"]
+def verdicts(table: Table) -> list[str]:
+    """Whether the goals for an accelerator are met, as far as populations of their sizes were timed; [] on a CPU."""
+    if table.device.startswith("cpu"):
+        return []
+    costs, found = {cost.members: cost for cost in table.costs}, []
+    members, least = ALONE
+    if {1, members} <= costs.keys():
+        ratio = costs[1].each / costs[members].each
+        found.append(
+            f"Goal: of {members} members each at least {least:.0f} times cheaper than one alone: "
+            f"{'met' if ratio >= least else 'missed'} ({ratio:.1f})."
+        )
+    members, share = SHARE
+    if members in costs:
+        cost, ceilings = costs[members], table.ceilings
+        reached = max(cost.flops / ceilings.flops, cost.traffic / ceilings.traffic)
+        found.append(
+            f"Goal: at {members} members at least {share:.0%} of the nearer ceiling: "
+            f"{'met' if reached >= share else 'missed'} ({reached:.0%})."
+        )
+    return found
+
+
+def stored(lines: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """What `main` made lines of."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault((line["device"], line["batch_size"], line["precision"]), []).append(line)
+    found = []
+    for (where, batch_size, precision), group in groups.items():
+        costs = tuple(Cost(line["members"], tuple(line["seconds"]), line["flops"], line["traffic"]) for line in group)
+        setting = Setting(group[0]["rows"], len(costs[0].seconds), batch_size=batch_size)
+        found.append(Table(setting, precision, where, costs, Ceilings(**group[0]["ceilings"])))
+    return found
 
 
 def main(
     out: Path,
-    members: int = 8,
+    members: Sequence[int] = (1, 2, 4, 8),
     rounds: int = 5,
     rows: int = 10_000,
+    batches: Sequence[int] = (100,),
+    precisions: Sequence[str] = ("float32",),
     say: Callable[[str], None] = print,
     command: str = "",
-) -> tuple[list[Cost], Ceilings]:
-    """Measures populations of 1, 2, 4, ... up to ``members`` and writes ``scaling.jsonl`` and ``scaling.md``."""
-    setting = Setting(rows=rows, epochs=rounds)
-    counts = [2**power for power in range(members.bit_length()) if 2**power <= members]
-    with jax.default_matmul_precision("float32"):
-        costs, ceilings = measure(setting, counts, rounds, say)
-    out.mkdir(parents=True, exist_ok=True)
-    shared = {"device": device(), "versions": versions(), "rows": rows, "batch_size": setting.batch_size}
-    shared |= {"commit": commit(), "command": command}
-    lines = [cost._asdict() | {"ceilings": ceilings._asdict()} | shared for cost in costs]
-    (out / "scaling.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    text = markdown(costs, ceilings, setting, device())
-    (out / "scaling.md").write_text(text)
-    say(text)
-    return costs, ceilings
+) -> list[Table]:
+    """Measures populations of so many members and writes ``scaling.jsonl`` and ``scaling.md``, after every table."""
+    path = out / "scaling.jsonl"
+    kept = {table.key: (table, []) for table in stored(read_results(path))}
+    for line in read_results(path):
+        kept[line["device"], line["batch_size"], line["precision"]][1].append(line)
+    shared = {"device": device(), "versions": versions(), "commit": commit(), "command": command, "rows": rows}
+    for precision in precisions:
+        for batch_size in batches:
+            setting = Setting(rows=rows, epochs=rounds, batch_size=batch_size)
+            say(f"batch {batch_size}, products in {precision}")
+            with products(precision):
+                costs, ceilings = measure(setting, members, rounds, say)
+            table = Table(setting, precision, device(), tuple(costs), ceilings)
+            own = shared | {"batch_size": batch_size, "precision": precision, "ceilings": ceilings._asdict()}
+            kept[table.key] = table, [cost._asdict() | own for cost in costs]
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(line) + "\n" for _, lines in kept.values() for line in lines))
+            (out / "scaling.md").write_text(markdown([table for table, _ in kept.values()]))
+    tables = [table for table, _ in kept.values()]
+    say(markdown(tables))
+    return tables

@@ -220,11 +220,12 @@ def speed_section(timed: Sequence[Mapping[str, Any]], populations: Sequence[Mapp
         text.append(blocks([*speed.circumstances(measured), "", *_absent(measured)]))
         text.append(details("What each contender does", blocks(speed.contenders_of(measured))))
     if populations:
-        costs, ceilings, setting, device = scaling.stored(populations)
-        header, *lines = scaling.rows_of(costs, ceilings)
-        text += [element("h3", "Populations"), element("p", escape(scaling.about(costs, ceilings, setting, device)))]
-        text.append(plain_table("What members side by side cost", header, lines))
-    made = [*(line["machine"] for line in timed), *populations[-1:]]
+        text += [element("h3", "Populations"), element("p", escape(scaling.PROTOCOL))]
+        for table in scaling.stored(populations):
+            header, *lines = scaling.rows_of(table)
+            text.append(element("p", escape(" ".join([scaling.about(table), *scaling.verdicts(table)]))))
+            text.append(plain_table(f"What members side by side cost, {scaling.heading(table)}", header, lines))
+    made = [*(line["machine"] for line in timed), *populations]
     commands = dict.fromkeys(line.get("command") or "python -m benchmarks speed" for line in made)
     facts = {"Command": "".join(element("code", escape(command)) for command in commands)}
     facts["Commit"] = escape(distinct(line.get("commit") for line in made))

@@ -176,7 +176,7 @@ def needed(
 
     Args:
         stages: of the stack; () for a network without pretraining.
-        train: the training rows, or their shapes.
+        train: the training rows, or their shapes; where members have rows of their own, those of `PROBED` members.
         machine: what is made of the stack before it is fine-tuned, if it is trained as one.
         tuned: the fine-tuning, if there is any.
         output: trains the output layer alone before that.
@@ -190,8 +190,10 @@ def needed(
         name: jax.eval_shape(lambda b: paired(b, MONITOR_ROWS), part)
         for name, part in ({"train": train} | held_out).items()
     }
-    shared = _bytes((train, held_out)) + (_bytes(monitors) if stages else 0)
-    account, layers, learned = _Account(), [], []
+    given = (train, *held_out.values(), *(monitors.values() if stages else ()))
+    own = sum(_own(batch) for batch in given)
+    shared = sum(_bytes(batch) for batch in given) - own
+    account, layers, learned = _Account(own // PROBED), [], []
     rows, seen = train, monitors
     for stage in stages:
         learner = population.broadcast(stage.learner, PROBED)
@@ -207,7 +209,7 @@ def needed(
     if machine is not None:
         stack = Pretrained(tuple(layers), tuple(learned), tuple(stages), ())
         layers = [*layers[: machine.front], *_joint(account, machine, stack, train, held_out)]
-    left = account.kept
+    left = account.kept - own // PROBED
     if tuned is not None:
         n_rows, n_features = train.x.shape[-2:]
         if labels is not None and labels != n_rows:  # twice: each member's, and those of all stacked

@@ -41,7 +41,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
     assert len({row.name for row in experiment.rows}) == len(experiment.rows)
     for row in experiment.rows:
         at_some = {"random", "refit", "contrast", "objects", "raw"}
-        if row.name.endswith(("-contrast", "-tuned")):
+        if row.name.endswith(("-contrast", "-tuned", "-half", "-fine", "-500", "-4000")):
             assert set(row.plans) == {"contrast", "objects"}
         else:
             assert row.series or set(row.plans) >= set(experiment.scales) - at_some
@@ -55,7 +55,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
                 assert replaced(plan, path, 0.123) != plan
             assert len(declaration_hash(experiment, row, scale, plan)) == 12
     plans = [(scale, plan) for row in experiment.rows for scale, plan in row.plans.items()]
-    used = {name for scale, plan in plans for name in experiment.by_data(scale, plan, range(3))}
+    used = {name for scale, plan in plans for name in experiment.by_data(scale, plan, range(10))}
     assert used == set(experiment.data) == set(experiment.image_shape)
 
 

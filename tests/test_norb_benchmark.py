@@ -29,7 +29,7 @@ from benchmarks.stacks import Stacks
 from benchmarks.summary import summary
 from benchmarks.tasks.classification import confusion
 from pretrain import Batch
-from pretrain.data import Shifts, Splits
+from pretrain.data import Shifts, Splits, standardised_pairs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -178,6 +178,41 @@ def test_rows_and_seeds_have_data_of_their_own(data: Splits, tmp_path: Path) -> 
     scale = dataclasses.replace(experiment.scales["smoke"], comparable=False)
     render(dataclasses.replace(experiment, scales={"smoke": scale}), "smoke", tmp_path)
     assert "11.60" not in (tmp_path / "table.md").read_text()
+
+
+def test_seeds_with_data_of_their_own_train_side_by_side_where_these_are_of_one_size(
+    data: Splits, tmp_path: Path
+) -> None:
+    """Each as it would have alone, from the machine's front to its errors; memory is planned with their own rows."""
+    none = some(data.valid, 0)
+    parts = {"a": Splits(data.train, none, data.test), "b": Splits(data.valid, none, data.train)}
+    parts = {
+        name: standardised_pairs(Splits(some(part.train, 200), none, some(part.test, 300)), eyes=1)[0]
+        for name, part in parts.items()
+    }
+    scale = Scale(("a", "b"), 2, "")
+    experiment = dataclasses.replace(EXPERIMENT, scales={"smoke": scale}, image_shape=dict.fromkeys(parts, (8, 8)))
+    row = EXPERIMENT.row("dbm")
+    plan = refitted(row.plans["smoke"], None)
+    rows = [
+        dataclasses.replace(row, plans={"smoke": plan}),
+        dataclasses.replace(EXPERIMENT.row("knn"), plans={"smoke": Plan((), baseline=NearestNeighbours((1,)))}),
+    ]
+    said: list[str] = []
+    options = {"n_seeds": 2, "data": parts.__getitem__, "interactive": False, "say": said.append}
+    both, alone = (
+        read_results(runner.run(experiment, "smoke", rows, out=tmp_path / str(wave), wave=wave, **options))  # type: ignore
+        for wave in (2, 1)
+    )
+    for here, there in zip(both, alone, strict=True):
+        assert (here["row"], here["seed"], here["data"]) == (there["row"], there["seed"], there["data"])
+        assert (here["members"], there["members"]) == (2, 1)
+        assert here["test_error"] == pytest.approx(there["test_error"], abs=1.0)  # three rows
+        assert here["train_error"] == pytest.approx(there["train_error"], abs=1.5)
+    assert both[0]["test_error"] != both[1]["test_error"]
+    runner.run(experiment, "smoke", rows[:1], out=tmp_path / "planned", memory=2**30, **options)  # type: ignore
+    (told,) = [line for line in said if "MiB shared" in line]
+    assert "2 members in 1 wave of 2: 0 MiB shared" in told
 
 
 def test_partners_are_those_of_the_data_at_hand(data: Splits) -> None:

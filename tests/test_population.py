@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import pretrain as pt
-from benchmarks import runner, selection
+from benchmarks import runner, selection, waves
 from benchmarks.__main__ import EXPERIMENTS, main
 from benchmarks.experiment import Halving, Plan, Range, UsageError, declaration_hash
 from benchmarks.papers.larochelle2009 import tuning
@@ -109,13 +109,13 @@ def planned(row: str, plan: Plan, train: Batch) -> memory.Needs:
     """What a row's members need, as the runner asks for it."""
     asked: list[memory.Needs] = []
 
-    def waves(members: int, needs: memory.Needs, *, devices: int, limit: int) -> memory.Plan:
+    def plan_waves(members: int, needs: memory.Needs, *, devices: int, limit: int) -> memory.Plan:
         asked.append(needs)
         return memory.plan_waves(members, needs, devices=devices, limit=limit)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "plan_waves", waves)
-        runner._wave(row, plan, Splits(train, VALID, VALID), 2, Context(Stacks(None), None, None), None, 2**34, str)
+        patch.setattr(waves, "plan_waves", plan_waves)
+        waves.in_a_wave(row, plan, Splits(train, VALID, VALID), 2, Context(Stacks(None), None, None), None, 2**34, str)
     return asked[0]
 
 
@@ -156,11 +156,11 @@ def test_rates_of_every_member_are_planned_as_one_is() -> None:
 
 def test_waves_are_the_same_whatever_is_finished_and_use_all_devices() -> None:
     seeds = list(range(10))
-    assert runner.waves(seeds, 10, 4, 1) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert [len(wave) for wave in runner.waves(list(range(13)), 13, 16, 8)] == [8, 5]
-    assert [len(wave) for wave in runner.waves(list(range(5)), 5, 5, 4)] == [4, 1]
-    assert runner.waves(seeds[:3], 4, 2, 1) == [[0, 1], [2]]  # a process with one seed fewer than others
-    assert runner.waves(seeds[:2], 3, 2, 1) == [[0, 1], []]
+    assert waves.waves(seeds, 10, 4, 1) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [len(wave) for wave in waves.waves(list(range(13)), 13, 16, 8)] == [8, 5]
+    assert [len(wave) for wave in waves.waves(list(range(5)), 5, 5, 4)] == [4, 1]
+    assert waves.waves(seeds[:3], 4, 2, 1) == [[0, 1], [2]]  # a process with one seed fewer than others
+    assert waves.waves(seeds[:2], 3, 2, 1) == [[0, 1], []]
 
 
 # --- search ---

@@ -184,14 +184,34 @@ def test_operations_and_traffic_are_counted_by_hand() -> None:
 
 
 def test_populations_are_timed_beside_the_ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "SIDE", 64)
-    monkeypatch.setattr(scaling, "COPIED", 2**12)
+    monkeypatch.setattr(scaling, "SIDE", {"cpu": 64})
+    monkeypatch.setattr(scaling, "COPIED", {"cpu": 2**12})
     said: list[str] = []
-    costs, ceilings = scaling.main(tmp_path, members=3, rounds=2, rows=200, say=said.append)
-    assert [cost.members for cost in costs] == [1, 2]
-    assert all(len(cost.seconds) == 2 and min(cost.seconds) > 0 for cost in costs)
-    assert costs[1].each == min(costs[1].seconds) / 2
-    assert min(ceilings) > 0
+    (table,) = scaling.main(tmp_path, (1, 2), rounds=2, rows=200, say=said.append)
+    assert [cost.members for cost in table.costs] == [1, 2]
+    assert all(len(cost.seconds) == 2 and min(cost.seconds) > 0 for cost in table.costs)
+    assert table.costs[1].each == min(table.costs[1].seconds) / 2
+    assert min(table.ceilings) > 0
     lines = [json.loads(line) for line in (tmp_path / "scaling.jsonl").read_text().splitlines()]
-    assert lines[0]["ceilings"]["flops"] == ceilings.flops
+    assert lines[0]["ceilings"]["flops"] == table.ceilings.flops
+    assert scaling.stored(lines) == [table]
     assert (tmp_path / "scaling.md").read_text().count("\n| ") == 4
+    again, other = scaling.main(tmp_path, (1,), rounds=1, rows=100, batches=(100, 50), say=said.append)
+    assert (again.key, len(again.costs)) == (table.key, 1)  # in the place of the first, and the other beside it
+    assert other.setting.batch_size == 50
+    assert (tmp_path / "scaling.md").read_text().count("\n| ") == 6
+
+
+def test_goals_of_populations_are_judged_on_accelerators_only() -> None:
+    setting = Setting(rows=1000, epochs=1)
+    costs = (
+        scaling.Cost(1, (2.0,), 1.0, 1.0),
+        scaling.Cost(64, (6.4,), 4.0, 2.0),
+        scaling.Cost(400, (30.0,), 4.0, 9.0),
+    )
+    table = scaling.Table(setting, "tf32", "gpu: some", costs, scaling.Ceilings(10.0, 20.0))
+    alone, share = scaling.verdicts(table)
+    assert alone.endswith("met (20.0).")
+    assert share.endswith("missed (45%).")  # of traffic, which is nearer than the operations' 40%
+    assert scaling.verdicts(dataclasses.replace(table, device="cpu: 2 cores")) == []
+    assert scaling.verdicts(dataclasses.replace(table, costs=costs[:1])) == []

@@ -149,18 +149,20 @@ def refitted(plan: Plan, baseline: Baseline | None) -> Plan:
     return dataclasses.replace(plan, fine_tuning=tuned, baseline=baseline, grid={})
 
 
-def sparse(plan: Plan, tuning_epochs: int, batch_size: int) -> Plan:
+def sparse(
+    plan: Plan, tuning_epochs: int, batch_size: int, *, front_rate: float = 0.008, input_dropout: float = 0.7
+) -> Plan:
     """The plan with what was chosen for the machine on contrast-normalised pairs: every RBM with a sparsity target, the
     Gaussian one at a smaller rate, and fine-tuning by Adam under dropout, of what comes from layers that are held too.
     """
     if plan.fine_tuning is None:
         return plan
-    learner = plan.fine_tuning.learner.replace(dropout=0.5, input_dropout=0.7)  # type: ignore[attr-defined]
+    learner = plan.fine_tuning.learner.replace(dropout=0.5, input_dropout=input_dropout)  # type: ignore[attr-defined]
     tuned = Stage(learner, Adam(1e-3, schedule=Linear(float(tuning_epochs))), tuning_epochs, batch_size)
     if not plan.pretraining:
         return dataclasses.replace(plan, fine_tuning=tuned)
     front, *above = plan.pretraining
-    front = front.replace(optimizer=front.optimizer.replace(learning_rate=0.008))  # type: ignore[attr-defined]
+    front = front.replace(optimizer=front.optimizer.replace(learning_rate=front_rate))  # type: ignore[attr-defined]
     stages = tuple(_aimed(stage, SparsityTarget(0.02, 1.0)) for stage in (front, *above))
     joint = plan.joint and plan.joint.replace(stage=_aimed(plan.joint.stage, (SparsityTarget(0.02, 1e-3),) * 2))  # type: ignore[attr-defined]
     return dataclasses.replace(plan, pretraining=stages, fine_tuning=tuned, joint=joint)

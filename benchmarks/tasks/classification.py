@@ -42,6 +42,11 @@ Predict = Callable[[Any], np.ndarray]
 """Rows ``[rows, features]`` to labels ``[rows]``."""
 
 
+def own_rows(batch: Batch, index: int) -> Batch:
+    """The rows of one member, where members have rows of their own, or those that all of them share."""
+    return population.member(batch, index) if batch.x.ndim > 2 else batch
+
+
 def labelled(train: Batch, labels: int | None, seed: int) -> Batch:
     """The labelled rows that a member sees: all, or so many, in the classes' proportions, drawn with its seed."""
     assert train.y is not None
@@ -79,22 +84,18 @@ class Classification:
             assert pretrained is not None
             beyond = pretrained.progress[plan.keep.depth :]
             pretrained = _kept(plan.keep, pretrained, seeds)
-        own = [labelled(data.train, plan.labels, seed) for seed in seeds]
-        valid = data.held_out
         if plan.baseline is not None:
-            return Trained(pretrained, shared, None, fitted=_fitted(plan, pretrained, own, valid))
+            return Trained(pretrained, shared, None, fitted=_fitted(plan, pretrained, data, seeds))
         assert plan.fine_tuning is not None
         layers, joint, joint_shared = pretrained.layers if pretrained else (), None, False
         if plan.joint is not None:
             assert pretrained is not None
             joint, joint_shared, layers = _joint(plan, pretrained, data, seeds, context)
-        each = plan.labels not in (None, len(data.train.x)) and len(seeds) > 1
-        train = Batch(jnp.stack([b.x for b in own]), jnp.stack([b.y for b in own])) if each else own[0]  # type: ignore
         tuned = fine_tune(
             layers,
             plan.fine_tuning,
-            train,
-            valid=valid,
+            _labelled(plan, data.train, seeds),
+            valid=data.held_out,
             seeds=seeds,
             output=plan.output,
             fixed=plan.held,
@@ -119,13 +120,10 @@ class Classification:
         tuned, lines = trained.tuned, []
         for index, seed in enumerate(seeds):
             finite = all(bool(stage.finite[index]) for stage in trained.stages.values())
-            line: dict[str, Any] = {"n_hidden": _sizes(trained), "test_rows": len(data.test.x), "finite": finite}
+            train, valid, test = (own_rows(part, index) for part in data)
+            line: dict[str, Any] = {"n_hidden": _sizes(trained), "test_rows": len(test.x), "finite": finite}
             predict = predictor(plan, trained, index)
-            for name, part in (
-                ("train", labelled(data.train, plan.labels, seed)),
-                ("valid", data.valid),
-                ("test", data.test),
-            ):
+            for name, part in (("train", labelled(train, plan.labels, seed)), ("valid", valid), ("test", test)):
                 predicted = predict(part.x) if finite and len(part.x) else None
                 wrong = None if predicted is None else float(100.0 * (predicted != np.asarray(part.y)).mean())
                 line[f"{name}_error"] = wrong
@@ -179,14 +177,24 @@ def _kept(keep: Keep, pretrained: Pretrained, seeds: list[int]) -> Pretrained:
     return pretrained._replace(layers=keep_lowest(layers, trained, keys))
 
 
-def _fitted(plan: Plan, pretrained: Pretrained | None, own: list[Batch], valid: Batch | None) -> tuple[Any, ...]:
+def _labelled(plan: Plan, train: Batch, seeds: list[int]) -> Batch:
+    """The labelled rows of a population: shared, unless members have rows of their own or see some only."""
+    if plan.labels in (None, train.x.shape[-2]):
+        return Batch(train.x, train.y)
+    each = [labelled(own_rows(train, index), plan.labels, seed) for index, seed in enumerate(seeds)]
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *each) if len(each) > 1 else each[0]
+
+
+def _fitted(plan: Plan, pretrained: Pretrained | None, data: Splits, seeds: list[int]) -> tuple[Any, ...]:
     """Each member's baseline, on the codes of its own stack, and the seconds it took."""
     assert plan.baseline is not None
     found = []
-    for index, train in enumerate(own):
+    for index, seed in enumerate(seeds):
         layers = () if pretrained is None else population.member(pretrained.layers, index)
+        train = labelled(own_rows(data.train, index), plan.labels, seed)
         began = time.perf_counter()
         train = train._replace(x=compose(layers, train.x))
+        valid = data.held_out and own_rows(data.held_out, index)
         held_out = valid and valid._replace(x=compose(layers, valid.x))
         found.append((plan.baseline.fit(train, held_out), time.perf_counter() - began))
     return tuple(found)

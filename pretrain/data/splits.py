@@ -14,7 +14,8 @@ from pretrain.types import Batch
 
 class Splits(NamedTuple):
     """Training, validation and test examples. Choose by ``valid``; look at ``test`` once. Where ``valid`` has no rows,
-    nothing is left to be chosen: all rows are trained on, with numbers that were chosen before.
+    nothing is left to be chosen: all rows are trained on, with numbers that were chosen before. Arrays with a member
+    axis give each member of a population examples of its own.
     """
 
     train: Batch
@@ -24,7 +25,7 @@ class Splits(NamedTuple):
     @property
     def held_out(self) -> Batch | None:
         """The validation rows; None where there are none."""
-        return self.valid if len(self.valid.x) else None
+        return self.valid if self.valid.x.shape[-2] else None
 
 
 def binarised(splits: Splits, seed: int = 0) -> Splits:
