@@ -41,6 +41,7 @@ def illustrations(title: str, experiment: Experiment, rows: Sequence[Summary]) -
     label = f"test {noun}, percent"
     series = {name: [item for item in rows if item.row.series == name] for name in _names(rows)}
     errors = {name: {i.row.level: _tests(i) for i in items if i.finite} for name, items in series.items()}
+    errors = {name: by_level for name, by_level in errors.items() if by_level}
     if any(len(values) >= MANY for by_level in errors.values() for values in by_level.values()):
         arguments = (title, errors, experiment.level, label)
         caption = f"Histograms of test {noun}s over seeds"

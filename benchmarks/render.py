@@ -16,7 +16,7 @@ from benchmarks.cells import cell, cells, counted, kinds, shown_parts
 from benchmarks.experiment import Experiment
 from benchmarks.formats import csv, latex
 from benchmarks.results import read_results
-from benchmarks.summary import BINOMIAL, FLOAT32, SAMPLED, STUDENT, Summary, summary
+from benchmarks.summary import BINOMIAL, FLOAT32, SAMPLED, STUDENT, Summary, differences, student, summary
 
 
 def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
@@ -68,8 +68,8 @@ def markdown(experiment: Experiment, scale: str, rows: Sequence[Summary], drawn:
     text += [*aligned(table), "", *notes(experiment, scale, rows)]
     if experiment.findings is not None and (found := experiment.findings(rows)):
         text += ["", *found]
-    if compared := by_precision(experiment, rows):
-        text += ["", *compared]
+    for compared in (by_data(experiment, scale, rows), by_precision(experiment, rows)):
+        text += ["", *compared] if compared else []
     if ran := [item for item in rows if item.results]:
         text += ["", "## How the runs were made", "", *provenance(ran)]
         text += ["", "## Hyperparameters", "", *map(hyperparameters, ran)]
@@ -107,6 +107,27 @@ def by_precision(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
     )
     made = provenance([one for item in ran for one in item.rounded.values()])
     return ["## Precision of matrix products", "", text, "", *aligned(table), "", *made]
+
+
+def by_data(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list[str]:
+    """Where seeds have data of their own, every row against the first, seed by seed: how hard the data are, which
+    intervals of the rows themselves hold, cancels out; [] elsewhere.
+    """
+    ran = [item for item in rows if item.finite]
+    if not ran or isinstance(experiment.scales[scale].data, str):
+        return []
+    first, *others = ran
+    table = [["row", "difference", "seeds", "lower", "higher"]]
+    for item in others:
+        apart = differences(item, first)
+        if len(apart) >= 2:
+            counts = len(apart), sum(each < 0 for each in apart), sum(each > 0 for each in apart)
+            table.append([f"`{item.row.name}`", cell(student(apart)), *map(str, counts)])
+    text = (
+        f"Test {experiment.task.noun} less that of `{first.row.name}` on the same data, its mean and 95% interval "
+        "(Student t over seeds, as if their data were independent), and for how many seeds it was lower and higher."
+    )
+    return ["## Differences on the same data", "", text, "", *aligned(table)] if len(table) > 1 else []
 
 
 def aligned(table: list[list[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from benchmarks.inline import inlined
 from benchmarks.outcomes import failed, found, outcomes
 from benchmarks.page import blocks, details, element, escape, figure, link, table
 from benchmarks.render import (
+    by_data,
     by_level,
     by_precision,
     distinct,
@@ -116,6 +117,7 @@ def _scale(item: Shown) -> str:
     text += [element("h4", "What was found"), blocks(found(experiment, rows))]
     if experiment.findings is not None:
         text.append(blocks(experiment.findings(rows), level=3, where=here))
+    text.append(blocks(by_data(experiment, item.scale, rows), level=2, where=here))
     text.append(blocks(by_precision(experiment, rows), level=2, where=here))
     text += [element("h4", "What failed"), blocks(failed(experiment, item.scale, rows) or [NOTHING])]
     if drawings := list(_figures(item)):

@@ -92,6 +92,14 @@ class Summary:
         return None if ours is None or published is None else ours - published
 
 
+def differences(item: Summary, other: Summary) -> list[float]:
+    """The measure on the test part less another row's, for every seed of which both have one."""
+    name = f"test_{item.measure}"
+    theirs = {line["seed"]: line[name] for line in other.finite if line.get(name) is not None}
+    own = {line["seed"]: line[name] for line in item.finite if line.get(name) is not None}
+    return [own[seed] - theirs[seed] for seed in own if seed in theirs]
+
+
 def student(errors: Sequence[float]) -> Estimate:
     """The mean of two or more seeds' errors with its Student interval."""
     mean, n = float(np.mean(errors)), len(errors)

@@ -10,9 +10,10 @@ import pytest
 from scipy import stats
 
 import pretrain as pt
-from benchmarks import claims, figures
+from benchmarks import claims, figures, illustrations
 from benchmarks.experiment import Published, Row
-from benchmarks.summary import Summary
+from benchmarks.papers import erhan2009
+from benchmarks.summary import Summary, summary
 from pretrain.data import digits, subset
 from pretrain.population import member_keys
 
@@ -156,6 +157,18 @@ def test_distributions_are_drawn(tmp_path: Path) -> None:
         assert text.count("<path") > 20
         draw(tmp_path / "again.svg", "many", found, "layers", "test error, percent")  # type: ignore[arg-type]
         assert (tmp_path / "again.svg").read_text() == text
+
+
+def test_a_series_that_has_not_run_is_left_out_of_the_figures(tmp_path: Path) -> None:
+    lines = [
+        {"row": "sdae-2", "seed": seed, "declaration": "", "finite": True, "test_error": 2.0 + 0.1 * seed}
+        for seed in range(illustrations.MANY)
+    ]
+    drawn = illustrations.draw(tmp_path, "", erhan2009.EXPERIMENT, summary(erhan2009.EXPERIMENT, lines))
+    assert {"boxes.svg", "histograms.svg"} <= drawn.keys()
+    text = (tmp_path / "boxes.svg").read_text()
+    assert "denoising autoencoders" in text
+    assert "no pretraining" not in text
 
 
 def test_findings_say_what_the_intervals_say() -> None:

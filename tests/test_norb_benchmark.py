@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.signal import correlate2d
 from sklearn import neighbors, svm
 
@@ -146,6 +147,7 @@ def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Split
         assert line["test_error"] < 80.0
         assert line.get("chosen") == ({"k": 1.0} if line["row"] == "knn" else None)
     assert tmp_path / "confusion.svg" in render(EXPERIMENT, "smoke", tmp_path)
+    assert "on the same data" not in (tmp_path / "table.md").read_text()
     for baseline in (NearestNeighbours((1, 3)), LogisticRegression((0.1, 1.0)), SVM((1.0, 3.0), (2.0,))):
         with pytest.raises(ValueError, match="nothing is held out to choose among"):
             baseline.fit(some(data.train, 50), None)
@@ -174,6 +176,13 @@ def test_rows_and_seeds_have_data_of_their_own(data: Splits, tmp_path: Path) -> 
     render(experiment, "smoke", tmp_path)
     text = (tmp_path / "table.md").read_text()
     assert "each with data of its own" in text
+    apart = [lines["lr-srbm", seed]["test_error"] - lines["svm-srbm", seed]["test_error"] for seed in range(3)]
+    assert "less that of `svm-srbm` on the same data" in text
+    for name in ("lr-srbm", "knn-srbm"):  # the same plan by another name
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}`") and "±" in line]
+        mean, _, half = line.split("|")[2].split()
+        assert float(mean) == pytest.approx(np.mean(apart), abs=0.005)
+        assert float(half) == pytest.approx(stats.sem(apart) * stats.t.ppf(0.975, 2), abs=0.005)
     assert "11.60" in text  # what was published
     scale = dataclasses.replace(experiment.scales["smoke"], comparable=False)
     render(dataclasses.replace(experiment, scales={"smoke": scale}), "smoke", tmp_path)
@@ -192,16 +201,20 @@ def test_seeds_with_data_of_their_own_train_side_by_side_where_these_are_of_one_
     }
     scale = Scale(("a", "b"), 2, "")
     experiment = dataclasses.replace(EXPERIMENT, scales={"smoke": scale}, image_shape=dict.fromkeys(parts, (8, 8)))
-    row = EXPERIMENT.row("dbm")
-    plan = refitted(row.plans["smoke"], None)
-    rows = [
-        dataclasses.replace(row, plans={"smoke": plan}),
-        dataclasses.replace(EXPERIMENT.row("knn"), plans={"smoke": Plan((), baseline=NearestNeighbours((1,)))}),
-    ]
+    greedy, joint = machine((8, 6), 0.3, 1, 1, 0.02, 20)
+    front, tuned = gaussian(16, 0.01, 1, 20), tuning(1.0, 4, 10)
+    plans = {
+        "dbm": refitted(Plan((front, *greedy), tuned, joint=Joint(joint, 1, gibbs_steps=5), held=1), None),
+        "srbm": refitted(Plan((front,), tuned), None),
+        "knn": Plan((), baseline=NearestNeighbours((1,))),
+    }
+    rows = [dataclasses.replace(EXPERIMENT.row(name), plans={"smoke": plan}) for name, plan in plans.items()]
     said: list[str] = []
     options = {"n_seeds": 2, "data": parts.__getitem__, "interactive": False, "say": said.append}
     both, alone = (
-        read_results(runner.run(experiment, "smoke", rows, out=tmp_path / str(wave), wave=wave, **options))  # type: ignore
+        read_results(
+            runner.run(experiment, "smoke", [rows[0], rows[2]], out=tmp_path / str(wave), wave=wave, **options)  # type: ignore
+        )
         for wave in (2, 1)
     )
     for here, there in zip(both, alone, strict=True):
@@ -210,7 +223,7 @@ def test_seeds_with_data_of_their_own_train_side_by_side_where_these_are_of_one_
         assert here["test_error"] == pytest.approx(there["test_error"], abs=1.0)  # three rows
         assert here["train_error"] == pytest.approx(there["train_error"], abs=1.5)
     assert both[0]["test_error"] != both[1]["test_error"]
-    runner.run(experiment, "smoke", rows[:1], out=tmp_path / "planned", memory=2**30, **options)  # type: ignore
+    runner.run(experiment, "smoke", rows[1:2], out=tmp_path / "planned", memory=2**30, **options)  # type: ignore
     (told,) = [line for line in said if "MiB shared" in line]
     assert "2 members in 1 wave of 2: 0 MiB shared" in told
 
