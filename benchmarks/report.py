@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiment import Experiment, UsageError
+from benchmarks.inline import outlined
 from benchmarks.outcomes import BETTERED, MET, outcomes
 from benchmarks.page import blocks, document, element, escape, inline, link, table
 from benchmarks.render import duration
@@ -55,7 +56,7 @@ def report(experiments: Mapping[str, Experiment], folder: Path) -> str:
         _navigation(groups, bool(timed or populations)),
         '<main id="content" tabindex="-1">',
         _overview(groups, timed, experiments),
-        *map(experiment_section, groups.values()),
+        outlined("\n".join(map(experiment_section, groups.values()))),
         *([speed_section(timed, populations)] if timed or populations else []),
         "</main>",
     ]

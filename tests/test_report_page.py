@@ -20,7 +20,7 @@ from test_render import EXPERIMENT, PLAN, result, written
 
 from benchmarks.__main__ import EXPERIMENTS, main
 from benchmarks.experiment import Published, Row, declaration_hash
-from benchmarks.inline import inlined, rounded, slim
+from benchmarks.inline import inlined, outlined, rounded, slim
 from benchmarks.outcomes import BETTERED, MET, MISSED, failed, found, outcome
 from benchmarks.page import blocks
 from benchmarks.report import report
@@ -145,10 +145,12 @@ def test_headings_tables_and_figures_say_what_they_are(committed: tuple[str, Pag
     assert len(page.all("caption")) == len(page.all("table"))
     assert all("scope" in attributes for attributes in page.all("th"))
     regions = [attributes for attributes in page.all("div") if attributes.get("class", "").startswith("scroll")]
-    assert len(regions) == len(page.all("table")) + len(page.all("svg"))
+    figures = [attributes for attributes in page.all("svg") if "aria-hidden" not in attributes]
+    assert len(figures) == len(page.all("svg")) - 1  # the outlines of characters
+    assert len(regions) == len(page.all("table")) + len(figures)
     assert all(region["role"] == "region" and region["tabindex"] == "0" for region in regions)
     assert max(Counter(region["aria-label"] for region in regions).values()) == 1
-    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in figures)
 
 
 def test_the_same_results_give_the_same_bytes_and_figures_are_drawn_where_there_are_none(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_the_same_results_give_the_same_bytes_and_figures_are_drawn_where_there_
     first = page_of(tmp_path, *lines)
     assert first == page_of(tmp_path, *lines)
     assert [path.name for path in (tmp_path / "toy" / "quick").iterdir()] == ["results.jsonl"]
-    assert len(Page(first).all("svg")) == 2  # validation curves and filters
+    assert len(Page(first).all("svg")) == 3  # outlines of characters, validation curves and filters
 
 
 def test_what_results_and_declarations_say_is_escaped(tmp_path: Path) -> None:
@@ -253,6 +255,26 @@ def test_an_inlined_figure_keeps_its_pixels_and_has_its_own_ids() -> None:
     assert "unused" not in svg
     assert "metadata" not in svg
     assert rounded("-0.004 12.3456 7") == "0 12.35 7"
+
+
+def test_a_page_has_the_outline_of_a_character_once() -> None:
+    """Named by what it is: the same name of two versions of matplotlib may be two characters."""
+
+    def drawn(outline: str) -> str:
+        return inlined(
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 9">'
+            f'<defs><path id="Sans-47" d="{outline}" transform="scale(0.01)"/></defs>'
+            '<use xlink:href="#Sans-47"/></svg>',
+            "fig",
+            "",
+        )
+
+    page = outlined("".join(map(drawn, ("M 1 2", "M 3 4", "M 1 2"))))
+    uses, paths = re.findall(r'<use href="#([^"]+)"', page), dict(re.findall(r'<path id="([^"]+)" d="([^"]+)"', page))
+    assert [paths[name] for name in uses] == ["M1 2", "M3 4", "M1 2"]
+    assert page.count("<path") == 2
+    assert page.count("<defs>") == 1
+    assert outlined("<p>none</p>") == "<p>none</p>"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
