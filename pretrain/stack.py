@@ -92,8 +92,8 @@ def pretrain(
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
-        mesh: the devices over which members and minibatches are divided (`pretrain.population.mesh`); layers that are
-            solved are not.
+        mesh: the devices over which members and minibatches are divided (`pretrain.population.mesh`); of layers that
+            are solved, which have no minibatches, the members.
 
     Raises:
         ValueError: if the data or the sizes do not suit a learner.
@@ -162,8 +162,8 @@ def fine_tune(
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
-        mesh: the devices over which members and minibatches are divided (`pretrain.population.mesh`); layers that are
-            solved are not.
+        mesh: the devices over which members and minibatches are divided (`pretrain.population.mesh`); of layers that
+            are solved, which have no minibatches, the members.
     """
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     monitors = {} if valid is None else {"valid": valid}
