@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from folders import lay_out
-from norb_files import ARRAYS, FILES, TEST, TRAIN, load, norb_module
+from norb_files import ARRAYS, FILES, TEST, TRAIN, load
 
-from pretrain.data import Splits, norb, shrunk
+from pretrain.data import Splits, norb, norb_splits, shrunk
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "no_surroundings")
 
@@ -24,7 +24,7 @@ def split(tmp_path: Path, **options: Any) -> tuple[Splits, list[np.ndarray]]:
     """The tiny set in three parts, and the row numbers in each."""
     pairs = load(lay_out(tmp_path, FILES))
     settings = {"hold_out": "random", "seed": 0, "n_train": None, "n_valid": None, "n_test": None, "held_out": 15}
-    parts = norb_module.splits(pairs, row_numbers, **(settings | options))
+    parts = norb_splits.splits(pairs, row_numbers, **(settings | options))
     rows = []
     for part, of in zip(parts, (pairs.train, pairs.train, pairs.test), strict=True):
         known = {tuple(row): number for number, row in enumerate(row_numbers(of.images))}
@@ -82,7 +82,7 @@ def test_training_objects_may_be_tested_on(tmp_path: Path) -> None:
     of = dict.fromkeys(("n_train", "n_valid", "n_test"))
     first, second, third = TRAIN.instances
     known = {tuple(row): number for number, row in enumerate(row_numbers(pairs.train.images))}
-    parts = norb_module.splits(pairs, hold_out="instance", test_objects=(second,), **options, **of)
+    parts = norb_splits.splits(pairs, hold_out="instance", test_objects=(second,), **options, **of)
     rows = [np.array([known[tuple(row)] for row in np.asarray(part.x)]) for part in parts]
     trained, validated, tested = (count(TRAIN, part) for part in rows)
     np.testing.assert_array_equal(tested, np.tile([0, 4, 0], (5, 1)))
@@ -96,7 +96,7 @@ def test_training_objects_may_be_tested_on(tmp_path: Path) -> None:
         ((first, third), "instance", "leave 1 of 3 objects, and hold_out='instance' needs 2"),
     ):
         with pytest.raises(ValueError, match=f"test_objects {says}"):
-            norb_module.splits(pairs, hold_out=hold_out, test_objects=wrong, **options, **of)
+            norb_splits.splits(pairs, hold_out=hold_out, test_objects=wrong, **options, **of)
 
 
 def test_subsets_have_equal_shares_of_objects(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_subsets_have_equal_shares_of_objects(tmp_path: Path) -> None:
 
 
 def test_rows_are_prepared_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norb_module, "BLOCK", 7)
+    monkeypatch.setattr(norb_splits, "BLOCK", 7)
     seen: list[int] = []
 
     def prepare(images: np.ndarray) -> np.ndarray:
@@ -123,9 +123,9 @@ def test_rows_are_prepared_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return shrunk(images)
 
     part = load(lay_out(tmp_path, FILES)).test
-    batch = norb_module.batch(part, np.arange(1, 40, 2), prepare)
+    batch = norb_splits.batch(part, np.arange(1, 40, 2), prepare)
     assert seen == [7, 7, 6]
     np.testing.assert_array_equal(batch.x, shrunk(part.images[1::2]))
     np.testing.assert_array_equal(
-        norb_module.batch(part, np.arange(9), lambda images: images).x[8], part.images[8].ravel()
+        norb_splits.batch(part, np.arange(9), lambda images: images).x[8], part.images[8].ravel()
     )

@@ -6,7 +6,8 @@ from pretrain.data.examples import Examples, examples
 from pretrain.data.frames import moved, sequence, with_frames
 from pretrain.data.mnist import mnist
 from pretrain.data.neighbours import neighbours, with_neighbours
-from pretrain.data.norb import NorbPairs, Pairs, norb, norb_pairs
+from pretrain.data.norb import norb, norb_pairs
+from pretrain.data.norb_splits import NorbPairs, Pairs
 from pretrain.data.rotations import Rotations
 from pretrain.data.shifts import Shifts
 from pretrain.data.splits import Splits, binarised, stratified_rows, subset
