@@ -211,7 +211,9 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
         raise UsageError(f"--seeds must be at least 1; got {n_seeds}")
     out = options.out / experiment.name / scale
 
-    @functools.lru_cache(maxsize=2)  # more are not needed at a time, and small NORB has up to 2 GB
+    several = experiment.scales[scale].data
+
+    @functools.lru_cache(maxsize=2 if isinstance(several, str) else len(several))  # small NORB has up to 2 GB
     def load(name: str) -> Splits:
         return experiment.data[name](data_dir=options.data_dir, say=say)
 

@@ -284,11 +284,14 @@ def declared(value: Any) -> Any:
 
 
 def declaration_hash(experiment: Experiment, row: Row, scale: str, plan: Plan, precision: str = "float32") -> str:
-    """Names what was run: twelve hexadecimal digits over the names of the scale's data, the row and its plan, of which
-    parts that are not used are left out, so that a new kind of part renames nothing.
+    """Names what was run: twelve hexadecimal digits over the name of the scale's data, the row and its plan, of which
+    parts that are not used are left out, so that a new kind of part renames nothing. Where seeds have data of their
+    own, a result's line says which, and one more renames nothing either.
     """
+    data = experiment.scales[scale].data
     used = {name: part for name, part in declared(plan).items() if part not in (None, 0, {})}
-    what = [experiment.name, row.name, scale, experiment.scales[scale].data, used]
+    used = {name: part for name, part in used.items() if not (name == "data" and isinstance(plan.data, tuple))}
+    what = [experiment.name, row.name, scale, data if isinstance(data, str) else None, used]
     what += [] if precision == "float32" else [precision]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -111,7 +111,7 @@ def by_precision(experiment: Experiment, rows: Sequence[Summary]) -> list[str]:
 
 def by_data(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list[str]:
     """Where seeds have data of their own, every row against the first, seed by seed: how hard the data are, which
-    intervals of the rows themselves hold, cancels out; [] elsewhere.
+    the rows' own intervals hold, cancels out; [] elsewhere.
     """
     ran = [item for item in rows if item.finite]
     if not ran or isinstance(experiment.scales[scale].data, str):
@@ -124,10 +124,11 @@ def by_data(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list
             counts = len(apart), sum(each < 0 for each in apart), sum(each > 0 for each in apart)
             table.append([f"`{item.row.name}`", cell(student(apart)), *map(str, counts)])
     text = (
-        f"Test {experiment.task.noun} less that of `{first.row.name}` on the same data, its mean and 95% interval "
-        "(Student t over seeds, as if their data were independent), and for how many seeds it was lower and higher."
+        f"Test {experiment.task.noun} less that of `{first.row.name}` with the same seed, on the same test rows: its "
+        "mean and 95% interval (Student t over seeds, as if their data were independent), and for how many seeds it "
+        "was lower and higher."
     )
-    return ["## Differences on the same data", "", text, "", *aligned(table)] if len(table) > 1 else []
+    return ["## Differences seed by seed", "", text, "", *aligned(table)] if len(table) > 1 else []
 
 
 def aligned(table: list[list[str]]) -> list[str]:

@@ -23,7 +23,7 @@ from benchmarks.precision import products
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
 from benchmarks.selection import Choice, by_json, combinations, select, with_values
-from benchmarks.stacks import Stacks
+from benchmarks.stacks import Stacks, digest
 from benchmarks.tasks import Context, Trained
 from benchmarks.waves import in_a_wave, populations
 from pretrain.checkpoint import Checkpoints
@@ -94,29 +94,35 @@ def run(
                 choice = _chosen(experiment, row, scale, data, out, checkpoints, context, wave, memory, precision, say)
             plan = with_values(plan, {} if choice is None else choice.values)
             name = declaration_hash(experiment, row, scale, plan, precision)
+            by_data = experiment.by_data(scale, plan, range(n_seeds))
+            own = {(row.name, name, of, seed) for of, seeds in by_data.items() for seed in seeds}
             here = [
-                line["seed"] for line in done_here(results) if (line["row"], line["declaration"]) == (row.name, name)
+                line["seed"]
+                for line in done_here(results)
+                if (line["row"], line["declaration"], line.get("data"), line["seed"]) in own
             ]
             done = set(hosts.gathered(here if first else []))
             if done:
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
-            by_data = experiment.by_data(scale, plan, range(n_seeds))
-            for of, seeds, splits in populations(row.name, plan, by_data, done, data, context, wave, memory, say):
+            own_rows = experiment.task.own_rows and plan.baseline is None and plan.pairs is None
+            found = populations(row.name, plan, by_data, done, data, context, wave, memory, say, own_rows)
+            for of, seeds, splits in found:
                 lines = []
                 if seeds:
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
-                    own = Checkpoints(checkpoints / f"{row.name}-{name}-{'-'.join(map(str, seeds))}")
-                    lent = context._replace(checkpoints=own)
                     names = of[0] if len(set(of)) == 1 else of
+                    folder = f"{row.name}-{digest(name, names)}-{'-'.join(map(str, seeds))}"
+                    kept = Checkpoints(checkpoints / folder)
+                    lent = context._replace(checkpoints=kept)
                     trained = experiment.task.train(dataclasses.replace(plan, data=names), splits, seeds, lent)
                     lines = _lines(
                         experiment, row, scale, plan, name, choice, seeds, trained, of, splits, precision, command
                     )
-                found = hosts.gathered(lines)
+                gathered = hosts.gathered(lines)
                 if first:
-                    store(results, found)
+                    store(results, gathered)
                 if lines:
-                    own.clear()
+                    kept.clear()
                 for line in lines:
                     say(f"{row.name} seed {line['seed']}: {_outcome(experiment, line)}")
         stacks.clear()

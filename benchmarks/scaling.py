@@ -205,14 +205,14 @@ def rows_of(table: Table) -> list[list[str]]:
     """The table, header first."""
     costs, ceilings = table.costs, table.ceilings
     header = ["members", "least, s", "median, s", "least, s a member-epoch", "one alone / a member", "GFLOP/s", "GB/s"]
-    alone = costs[0].each
+    alone = next((cost.each for cost in costs if cost.members == 1), None)
     lines = [
         [
             str(cost.members),
             f"{min(cost.seconds):.3f}",
             f"{statistics.median(cost.seconds):.3f}",
             f"{cost.each:.4f}",
-            f"{alone / cost.each:.2f}",
+            "" if alone is None else f"{alone / cost.each:.2f}",
             f"{cost.flops / 1e9:,.1f} ({cost.flops / ceilings.flops:.0%})",
             f"{cost.traffic / 1e9:,.2f} ({cost.traffic / ceilings.traffic:.0%})",
         ]

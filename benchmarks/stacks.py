@@ -46,13 +46,13 @@ class Stacks:
         self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None, mesh: Mesh | None = None
     ) -> tuple[Pretrained, bool]:
         """The plan's stack, and whether it was there already."""
-        name, own = _name(plan.pretraining, plan.pairs, plan.augment), (plan.data, *seeds)
+        name, own = digest(plan.pretraining, plan.pairs, plan.augment), (plan.data, *seeds)
         if name != self._name:
             self.clear()
             self._name = name
         if own in self._kept:
             return self._kept[own][0], True
-        folder = f"stack-{_name(name, plan.data)}-{'-'.join(map(str, seeds))}"
+        folder = f"stack-{digest(name, plan.data)}-{'-'.join(map(str, seeds))}"
         checkpoints = None if self._folder is None else Checkpoints(self._folder / folder)
         train, valid = self.paired(plan.pairs, data)
         stack = pretrain(
@@ -71,7 +71,7 @@ class Stacks:
     def joint(self, plan: Plan, seeds: Sequence[int], train: Callable[[], Progress]) -> tuple[Progress, bool]:
         """The plan's stack as one machine, trained by ``train`` if it is not there; and whether it was."""
         assert plan.joint is not None
-        name, own = _name(plan.joint.stage, plan.joint.front), (plan.data, *seeds)
+        name, own = digest(plan.joint.stage, plan.joint.front), (plan.data, *seeds)
         kept = self._joint.get(own)
         if kept is None or kept[0] != name:
             self._joint[own] = name, train()
@@ -88,12 +88,13 @@ class Stacks:
         """Training rows, and the validation rows that layers are monitored on, with partners; the last are kept."""
         if pairs is None:
             return data.train, data.held_out
-        name = _name(pairs)
+        name = digest(pairs)
         if self._paired is None or self._pairs != name or self._data is not data:
             held_out = data.held_out and pairs(paired(data.held_out, MONITOR_ROWS))
             self._pairs, self._data, self._paired = name, data, (pairs(data.train), held_out)
         return self._paired
 
 
-def _name(*what: object) -> str:
+def digest(*what: object) -> str:
+    """Names values by what they are declared as."""
     return hashlib.sha256(json.dumps(declared(list(what)), sort_keys=True).encode()).hexdigest()[:12]

@@ -24,20 +24,24 @@ def populations(
     wave: int | None,
     memory: int | None,
     say: Callable[[str], None],
+    own_rows: bool = False,
 ) -> Iterator[tuple[tuple[str, ...], list[int], Splits]]:
     """This process's seeds that are not done, a population at a time, with the name of each one's data, and the data;
     as many on every process, for all hand over what they found after each.
 
-    Seeds of data of their own train side by side where all data are of the same sizes: the arrays have a member axis
-    then. Otherwise only those of the same data do.
+    With ``own_rows``, seeds of data of their own train side by side where all data are of the same sizes: the arrays
+    have a member axis then. Otherwise only those of the same data do.
     """
-    found = {of: data(of) for of in by_data} if _side_by_side(wave, memory) and len(by_data) > 1 else {}
+    names_of = {seed: of for of, seeds in by_data.items() for seed in seeds}
+    apart = [{seed: of for seed in seeds} for of, seeds in by_data.items()]
+    found: dict[str, Splits] = {}
+    if own_rows and len(by_data) > 1 and _side_by_side(wave, memory) and not done >= names_of.keys():
+        found = {of: data(of) for of in by_data}
     together = bool(found) and len({_sizes(splits) for splits in found.values()}) == 1
-    for seeds_of in [by_data] if together else [{of: seeds} for of, seeds in by_data.items()]:
-        names = {seed: of for of, seeds in seeds_of.items() for seed in seeds}
+    for names in [dict(sorted(names_of.items()))] if together else apart:
         if done >= names.keys():
             continue
-        own = [found.get(of) or data(of) for of in seeds_of]
+        own = [found.get(of) or data(of) for of in dict.fromkeys(names.values())]
         share = -(-len(names) // jax.process_count())
         most = in_a_wave(name, plan, stacked(own[:PROBED]), share, context, wave, memory, say)
         for wanted in waves(hosts.own(list(names)), share, min(hosts.gathered([most])), context.devices):
@@ -94,6 +98,8 @@ def in_a_wave(
         held=plan.held,
         valid=valid,
     )
+    tested = data.test.x.nbytes // len(data.test.x) if data.test.x.ndim > 2 else 0  # each member's own
+    needs = needs._replace(each=needs.each + tested)
     planned = plan_waves(members, needs, devices=context.devices, limit=memory)
     say(f"{name}: {planned}")
     return planned.wave

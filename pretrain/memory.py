@@ -131,17 +131,23 @@ Seen = dict[str, Batch]
 
 @dataclasses.dataclass
 class _Account:
-    """Bytes of a member: ``kept`` by now, and the ``most`` that were needed at any time."""
+    """Bytes of a member: ``kept`` by now, and the ``most`` that were needed at any time. Rows that were ``given`` and
+    are its own are kept throughout.
+    """
 
+    given: Sequence[Batch] = ()
     kept: int = 0
     most: int = 0
+
+    def __post_init__(self) -> None:
+        self.kept += sum(map(_own, self.given)) // PROBED
 
     def program(self, lowered: Any, rows: Batch, seen: Seen) -> None:
         """Beside what is kept a program runs on these rows, of which members share what has no member axis."""
         found = lowered.compile().memory_analysis()
         total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
-        shared = sum(_bytes(batch) - _own(batch) for batch in (rows, *seen.values()))
-        self.most = max(self.most, self.kept + max(total - found.alias_size_in_bytes - shared, 0) // PROBED + 1)
+        counted = sum(_bytes(batch) - self._new(batch) for batch in (rows, *seen.values()))
+        self.most = max(self.most, self.kept + max(total - found.alias_size_in_bytes - counted, 0) // PROBED + 1)
 
     def trained(self, stage: Stage, rows: Batch, seen: Seen, params: Any = None) -> Any:
         """A stage is trained; the shapes of its parameters. They and all of its state are kept."""
@@ -155,10 +161,15 @@ class _Account:
         """The codes of all rows are made, beside those of the layer below; their shapes."""
         lowered = codes.lower(layer, rows)
         above, seen_above = lowered.out_info, {k: jax.eval_shape(codes, layer, seen[k]) for k in seen}
-        there = sum(_own(batch) for batch in (rows, above, *seen.values(), *seen_above.values()))
+        there = sum(self._new(batch) for batch in (rows, above, *seen.values(), *seen_above.values()))
         found: Any = lowered.compile().memory_analysis()
         self.most = max(self.most, self.kept + (there + found.temp_size_in_bytes) // PROBED)
         return above, seen_above
+
+    def _new(self, batch: Batch) -> int:
+        """Bytes of the fields that have a member axis and were not given."""
+        given = {id(leaf) for leaf in jax.tree.leaves(tuple(self.given))}
+        return _own(batch) - sum(_bytes(leaf) for leaf in _own_fields(batch) if id(leaf) in given)
 
 
 def needed(
@@ -191,9 +202,9 @@ def needed(
         for name, part in ({"train": train} | held_out).items()
     }
     given = (train, *held_out.values(), *(monitors.values() if stages else ()))
-    own = sum(_own(batch) for batch in given)
-    shared = sum(_bytes(batch) for batch in given) - own
-    account, layers, learned = _Account(own // PROBED), [], []
+    shared = sum(_bytes(batch) - _own(batch) for batch in given)
+    account, layers, learned = _Account(given), [], []
+    own = account.kept
     rows, seen = train, monitors
     for stage in stages:
         learner = population.broadcast(stage.learner, PROBED)
@@ -209,7 +220,7 @@ def needed(
     if machine is not None:
         stack = Pretrained(tuple(layers), tuple(learned), tuple(stages), ())
         layers = [*layers[: machine.front], *_joint(account, machine, stack, train, held_out)]
-    left = account.kept - own // PROBED
+    left = account.kept - own
     if tuned is not None:
         n_rows, n_features = train.x.shape[-2:]
         if labels is not None and labels != n_rows:  # twice: each member's, and those of all stacked
@@ -273,8 +284,11 @@ def _network(layers: Sequence[Any], tuned: Stage) -> Network:
 
 def _own(batch: Batch) -> int:
     """Bytes of the fields that have a member axis."""
-    fields = population.axes(batch)
-    return sum(_bytes(field) for field, own in zip(batch, fields, strict=True) if own is not None)
+    return sum(map(_bytes, _own_fields(batch)))
+
+
+def _own_fields(batch: Batch) -> list[Any]:
+    return [field for field, own in zip(batch, population.axes(batch), strict=True) if own is not None]
 
 
 def _shapes(tree: Any) -> Any:

@@ -147,7 +147,7 @@ def test_where_nothing_is_held_out_all_is_trained_and_nothing_chosen(data: Split
         assert line["test_error"] < 80.0
         assert line.get("chosen") == ({"k": 1.0} if line["row"] == "knn" else None)
     assert tmp_path / "confusion.svg" in render(EXPERIMENT, "smoke", tmp_path)
-    assert "on the same data" not in (tmp_path / "table.md").read_text()
+    assert "seed by seed" not in (tmp_path / "table.md").read_text()
     for baseline in (NearestNeighbours((1, 3)), LogisticRegression((0.1, 1.0)), SVM((1.0, 3.0), (2.0,))):
         with pytest.raises(ValueError, match="nothing is held out to choose among"):
             baseline.fit(some(data.train, 50), None)
@@ -177,7 +177,7 @@ def test_rows_and_seeds_have_data_of_their_own(data: Splits, tmp_path: Path) -> 
     text = (tmp_path / "table.md").read_text()
     assert "each with data of its own" in text
     apart = [lines["lr-srbm", seed]["test_error"] - lines["svm-srbm", seed]["test_error"] for seed in range(3)]
-    assert "less that of `svm-srbm` on the same data" in text
+    assert "less that of `svm-srbm` with the same seed" in text
     for name in ("lr-srbm", "knn-srbm"):  # the same plan by another name
         (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}`") and "±" in line]
         mean, _, half = line.split("|")[2].split()
@@ -219,13 +219,12 @@ def test_seeds_with_data_of_their_own_train_side_by_side_where_these_are_of_one_
     )
     for here, there in zip(both, alone, strict=True):
         assert (here["row"], here["seed"], here["data"]) == (there["row"], there["seed"], there["data"])
-        assert (here["members"], there["members"]) == (2, 1)
+        assert (here["members"], there["members"]) == (1 if here["row"] == "knn" else 2, 1)
         assert here["test_error"] == pytest.approx(there["test_error"], abs=1.0)  # three rows
         assert here["train_error"] == pytest.approx(there["train_error"], abs=1.5)
     assert both[0]["test_error"] != both[1]["test_error"]
     runner.run(experiment, "smoke", rows[1:2], out=tmp_path / "planned", memory=2**30, **options)  # type: ignore
-    (told,) = [line for line in said if "MiB shared" in line]
-    assert "2 members in 1 wave of 2: 0 MiB shared" in told
+    assert [line for line in said if "2 members in 1 wave of 2" in line]
 
 
 def test_partners_are_those_of_the_data_at_hand(data: Splits) -> None:

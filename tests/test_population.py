@@ -119,6 +119,21 @@ def planned(row: str, plan: Plan, train: Batch) -> memory.Needs:
     return asked[0]
 
 
+def test_own_rows_are_each_members_and_counted_once() -> None:
+    """Beside shared rows, which are counted apart, the difference is a member's rows, those that are watched too."""
+    plan = EXPERIMENTS["mnist"].row("deep").plans["smoke"]
+    own = jax.tree.map(lambda leaf: jnp.stack([leaf] * memory.PROBED), TRAIN)
+    shared, apart = (memory.needed((), rows, tuned=plan.fine_tuning, valid=VALID) for rows in (TRAIN, own))
+    rows, watched = (sum(leaf.nbytes for leaf in jax.tree.leaves(part)) for part in (TRAIN, VALID))
+    assert (shared.shared, apart.shared) == (rows + watched, watched)
+    assert rows <= apart.each - shared.each < 1.6 * rows  # and some scratch
+    assert apart.left == shared.left
+    layers = [pt.Stage(pt.Autoencoder(4), pt.Sgd(0.1), 1, 20)] * 2
+    shared, apart = (memory.needed(layers, rows) for rows in (TRAIN, own))
+    assert apart.shared == 0
+    assert shared.shared <= apart.each - shared.each < 1.6 * shared.shared
+
+
 @pytest.mark.parametrize("row", ["autoencoder/deep-autoencoder-2d", "likelihood/dbn-up-down", "family/kernel-pca"])
 def test_networks_that_are_no_classifiers_or_on_layers_that_stay_fixed_are_planned_too(row: str) -> None:
     name, row = row.split("/")

@@ -18,10 +18,10 @@ from pretrain.data import digits, mnist
 TITLES = {
     "dbm": ("deep Boltzmann machine, 500-1000", Published(test=0.95)),
     "dbm-dropout": (
-        "the same, fine-tuned under dropout by Adam",
+        "the machine, fine-tuned under dropout by Adam",
         Published(test=0.79, source="recalled; Srivastava et al., JMLR 2014, whose recipe differs"),
     ),
-    "dbm-greedy": ("the same, without joint training", Published()),
+    "dbm-greedy": ("the machine without joint training", Published()),
 }
 
 

@@ -96,6 +96,7 @@ class Task(Protocol):
         measure: results hold ``train_<measure>``, ``valid_<measure>`` and ``test_<measure>``.
         noun: what the measure is called in a sentence.
         larger_is_better: whether a larger one is.
+        own_rows: whether members of one population may have data of their own, arrays with a member axis.
     """
 
     @property
@@ -106,6 +107,9 @@ class Task(Protocol):
 
     @property
     def larger_is_better(self) -> bool: ...
+
+    @property
+    def own_rows(self) -> bool: ...
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context, /) -> Trained:
         """Trains one population by a plan."""

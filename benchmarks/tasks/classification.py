@@ -73,6 +73,7 @@ class Classification:
     measure: str = "error"
     noun: str = "error"
     larger_is_better: bool = False
+    own_rows: bool = True
     confusion: bool = False
     weights: bool = False
 

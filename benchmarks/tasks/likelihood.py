@@ -57,6 +57,7 @@ class Likelihood:
     measure: str = "log_probability"
     noun: str = "log-probability"
     larger_is_better: bool = True
+    own_rows: bool = False
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains a stack of RBMs and, if the plan says so, fine-tunes it as a generative model."""

@@ -42,6 +42,7 @@ class Reconstruction:
     measure: str = "squared_error"
     noun: str = "squared error"
     larger_is_better: bool = False
+    own_rows: bool = False
 
     def train(self, plan: Plan, data: Splits, seeds: list[int], context: Context) -> Trained:
         """Pretrains, unrolls and fine-tunes one population by a plan."""
