@@ -134,6 +134,31 @@ def test_own_rows_are_each_members_and_counted_once() -> None:
     assert shared.shared <= apart.each - shared.each < 1.6 * shared.shared
 
 
+def test_seeds_with_data_of_their_own_come_in_order_and_finished_ones_load_nothing() -> None:
+    parts = {name: Splits(*[Batch(TRAIN.x[n : n + 50])] * 3) for n, name in enumerate("abc")}
+    loaded: list[str] = []
+
+    def load(name: str) -> Splits:
+        loaded.append(name)
+        return parts[name]
+
+    def found(done: set[int], own_rows: bool = True) -> list[tuple[str, list[int], tuple[int, ...]]]:
+        by_data = {"a": [0, 3], "b": [1, 4], "c": [2]}
+        context = Context(Stacks(None), None, None)
+        made = waves.populations("row", Plan(()), by_data, done, load, context, 3, None, str, own_rows)
+        return [("".join(of), seeds, data.train.x.shape) for of, seeds, data in made]
+
+    n = TRAIN.x.shape[1]
+    assert found(set()) == [("abc", [0, 1, 2], (3, 50, n)), ("ab", [3, 4], (2, 50, n))]
+    assert found({0, 1}) == [("c", [2], (50, n)), ("ab", [3, 4], (2, 50, n))]
+    assert found(set(), own_rows=False) == [("aa", [0, 3], (50, n)), ("bb", [1, 4], (50, n)), ("c", [2], (50, n))]
+    loaded.clear()
+    assert found({0, 1, 2, 3, 4}) == []
+    assert loaded == []
+    parts["c"] = Splits(*[Batch(TRAIN.x[:40])] * 3)
+    assert [seeds for _, seeds, _ in found(set())] == [[0, 3], [1, 4], [2]]
+
+
 @pytest.mark.parametrize("row", ["autoencoder/deep-autoencoder-2d", "likelihood/dbn-up-down", "family/kernel-pca"])
 def test_networks_that_are_no_classifiers_or_on_layers_that_stay_fixed_are_planned_too(row: str) -> None:
     name, row = row.split("/")
