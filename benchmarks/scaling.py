@@ -89,6 +89,8 @@ class Table:
         device: it ran on.
         costs: a line each.
         ceilings: measured in the same rounds.
+        command: that timed them, if it was kept.
+        commit: of the source.
     """
 
     setting: Setting
@@ -96,6 +98,8 @@ class Table:
     device: str
     costs: tuple[Cost, ...]
     ceilings: Ceilings
+    command: str = ""
+    commit: str | None = None
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -185,7 +189,8 @@ def markdown(tables: Sequence[Table]) -> str:
         header, *lines = rows_of(table)
         shown = ["| " + " | ".join(line) + " |" for line in (header, ["---:"] * len(header), *lines)]
         text += [f"## {heading(table)}", "", about(table), "", *shown, ""]
-        text += [*(f"- {line}" for line in verdicts(table)), ""] if verdicts(table) else []
+        made = [f"Command: `{table.command}`; commit {table.commit}."] if table.command else []
+        text += [*(f"- {line}" for line in [*verdicts(table), *made]), ""] if verdicts(table) or made else []
     return "\n".join(text)
 
 
@@ -211,7 +216,7 @@ def rows_of(table: Table) -> list[list[str]]:
             str(cost.members),
             f"{min(cost.seconds):.3f}",
             f"{statistics.median(cost.seconds):.3f}",
-            f"{cost.each:.4f}",
+            f"{cost.each:.3g}",
             "" if alone is None else f"{alone / cost.each:.2f}",
             f"{cost.flops / 1e9:,.1f} ({cost.flops / ceilings.flops:.0%})",
             f"{cost.traffic / 1e9:,.2f} ({cost.traffic / ceilings.traffic:.0%})",
@@ -261,8 +266,10 @@ def stored(lines: Sequence[Mapping[str, Any]]) -> list[Table]:
     found = []
     for (where, batch_size, precision), group in groups.items():
         costs = tuple(Cost(line["members"], tuple(line["seconds"]), line["flops"], line["traffic"]) for line in group)
-        setting = Setting(group[0]["rows"], len(costs[0].seconds), batch_size=batch_size)
-        found.append(Table(setting, precision, where, costs, Ceilings(**group[0]["ceilings"])))
+        first = group[0]
+        setting = Setting(first["rows"], len(costs[0].seconds), batch_size=batch_size)
+        made = first.get("command", ""), first.get("commit")
+        found.append(Table(setting, precision, where, costs, Ceilings(**first["ceilings"]), *made))
     return found
 
 
@@ -288,7 +295,7 @@ def main(
             say(f"batch {batch_size}, products in {precision}")
             with products(precision):
                 costs, ceilings = measure(setting, members, rounds, say)
-            table = Table(setting, precision, device(), tuple(costs), ceilings)
+            table = Table(setting, precision, shared["device"], tuple(costs), ceilings, command, shared["commit"])
             own = shared | {"batch_size": batch_size, "precision": precision, "ceilings": ceilings._asdict()}
             kept[table.key] = table, [cost._asdict() | own for cost in costs]
             out.mkdir(parents=True, exist_ok=True)
