@@ -68,22 +68,18 @@ REFIT = large(warm_up=2.0)
 def variants() -> dict[str, dict[str, Plan]]:
     """What else was tried on contrast-normalised pairs, by scale."""
     dbm, today = (refitted(REFIT[name], None) for name in ("dbm", "deep-today"))
-    longer, wider = (
-        refitted(large(**size, warm_up=2.0)["dbm"], None) for size in ({"front_epochs": 500}, {"n_hidden": 4_000})
-    )
-    half = {
+    longer = refitted(large(front_epochs=500, warm_up=2.0)["dbm"], None)
+    larger = refitted(large(n_hidden=4_000, warm_up=2.0)["dbm"], None)
+    halved = {
         name: sparse(plan, 20, 100, input_dropout=0.5)
         for name, plan in {"dbm-half": dbm, "deep-today-half": today}.items()
     }
-    fine = tuple(f"objects-fine-{split}" for split in OBJECTS)
-    return {
-        "contrast": half | {"dbm-4000": sparse(wider, 20, 100, front_rate=0.002)},
-        "objects": half
-        | {
-            "dbm-front-500": sparse(longer, 20, 100),
-            "dbm-fine": dataclasses.replace(sparse(dbm, 20, 100, front_rate=0.004), data=fine),
-        },
+    finer = sparse(dbm, 20, 100, front_rate=0.004)
+    on_splits = {
+        "dbm-front-500": sparse(longer, 20, 100),
+        "dbm-fine": dataclasses.replace(finer, data=tuple(f"objects-fine-{split}" for split in OBJECTS)),
     }
+    return {"contrast": halved | {"dbm-4000": sparse(larger, 20, 100, front_rate=0.002)}, "objects": halved | on_splits}
 
 
 VARIANTS = variants()
