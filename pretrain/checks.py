@@ -198,7 +198,9 @@ def check_data(
                 f"{name}.x has {batch.x.shape[-1]} features but train.x has {train.x.shape[-1]}: they must agree"
             )
         if "labels" in learner.needs or "some labels" in learner.needs:
-            n_classes, some = learner.n_classes, "some labels" in learner.needs  # type: ignore[attr-defined]
+            n_classes, some = getattr(learner, "n_classes", None), "some labels" in learner.needs
+            if n_classes is None:
+                raise ValueError(f"{type(learner).__name__} needs labels: give it a field n_classes, how many classes")
             check_labels(batch.y, batch.x.shape[-2], n_classes, f"{name}.y", some=some)
         if "pairs" in learner.needs and (values or batch.pair is None):
             check_pairs(batch.pair, batch.x, f"{name}.pair")

@@ -55,7 +55,7 @@ class Learner(Protocol):
 
     Attributes:
         inputs: which values of ``x`` it takes.
-        needs: what it reads besides ``x``.
+        needs: what it reads besides ``x``; one that needs labels has a field ``n_classes``.
     """
 
     @property
@@ -87,7 +87,7 @@ class Solver(Protocol):
 
     Attributes:
         inputs: which values of ``x`` it takes.
-        needs: what it reads besides ``x``.
+        needs: what it reads besides ``x``; one that needs labels has a field ``n_classes``.
     """
 
     @property

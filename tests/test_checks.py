@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import pretrain as pt
 from pretrain.checks import check_data, check_examples
@@ -198,6 +199,17 @@ def test_fine_tuning_checks_that_layers_seeds_and_data_fit() -> None:
     wide = pt.Stage(pt.Classifier(3, (9,)), pt.Sgd(0.1), 1, 10)
     with pytest.raises(ValueError, match=r"the hidden layers are the pretrained ones; got n_hidden=\(9,\)"):
         pt.fine_tune(layers, wide, train, valid=train, seeds=[0, 1, 2])
+
+
+def test_a_learner_that_needs_labels_says_how_many_classes() -> None:
+    @struct.dataclass
+    class Nameless(pt.Autoencoder):
+        @property
+        def needs(self) -> tuple[str, ...]:
+            return ("labels",)
+
+    with pytest.raises(ValueError, match="Nameless needs labels: give it a field n_classes"):
+        pt.run(Nameless(4), pt.Sgd(0.1), pt.Batch(X, jnp.zeros(len(X), int)), epochs=1, batch_size=2)
 
 
 def test_too_many_autoregression_units() -> None:
