@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks.experiment import Pairs, Plan, declared
@@ -45,7 +47,12 @@ class Stacks:
     def get(
         self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None, mesh: Mesh | None = None
     ) -> tuple[Pretrained, bool]:
-        """The plan's stack, and whether it was there already."""
+        """The plan's stack, and whether it was there already. Members that cannot differ, of one seed and the same
+        numbers (a grid over fine-tuning), are trained as one.
+        """
+        if len(seeds) > 1 and len(set(seeds)) == 1 and not any(map(np.ndim, jax.tree.leaves(plan.pretraining))):
+            stack, shared = self.get(plan, data, seeds[:1], report)
+            return repeated(stack, len(seeds)), shared
         name, own = digest(plan.pretraining, plan.pairs, plan.augment), (plan.data, *seeds)
         if name != self._name:
             self.clear()
@@ -93,6 +100,23 @@ class Stacks:
             held_out = data.held_out and pairs(paired(data.held_out, MONITOR_ROWS))
             self._pairs, self._data, self._paired = name, data, (pairs(data.train), held_out)
         return self._paired
+
+
+def repeated(stack: Pretrained, members: int) -> Pretrained:
+    """A stack of one member as that of so many alike."""
+
+    def alike(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[np.zeros(members, int)], tree)
+
+    progress = tuple(
+        each._replace(
+            fits=alike(each.fits),
+            best=alike(each.best),
+            history={name: values.repeat(members, axis=1) for name, values in each.history.items()},
+        )
+        for each in stack.progress
+    )
+    return stack._replace(layers=alike(stack.layers), params=alike(stack.params), progress=progress)
 
 
 def digest(*what: object) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import benchmarks.stacks
 import pretrain as pt
 from benchmarks import runner, selection, waves
 from benchmarks.__main__ import EXPERIMENTS, main
@@ -157,6 +158,30 @@ def test_seeds_with_data_of_their_own_come_in_order_and_finished_ones_load_nothi
     assert loaded == []
     parts["c"] = Splits(*[Batch(TRAIN.x[:40])] * 3)
     assert [seeds for _, seeds, _ in found(set())] == [[0, 3], [1, 4], [2]]
+
+
+def test_members_that_cannot_differ_share_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grid over fine-tuning pretrains once, whatever the wave; a population of seeds or of rates does not."""
+    trained: list[int] = []
+
+    def pretrain(*arguments: object, seeds: list[int], **options: object) -> pt.Pretrained:
+        trained.append(len(seeds))
+        return pt.pretrain(*arguments, seeds=seeds, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(benchmarks.stacks, "pretrain", pretrain)
+    stage, data = pt.Stage(pt.Autoencoder(4), pt.Sgd(0.1), 2, 20), Splits(TRAIN, VALID, VALID)
+    alone, _ = Stacks(None).get(Plan((stage,)), data, [7], None)
+    stacks = Stacks(None)
+    alike, shared = stacks.get(Plan((stage,)), data, [7, 7, 7], None)
+    assert not shared
+    assert stacks.get(Plan((stage,)), data, [7, 7], None)[1]
+    for one, three in zip(jax.tree.leaves(alone.layers), jax.tree.leaves(alike.layers), strict=True):
+        np.testing.assert_array_equal(np.broadcast_to(one, three.shape), three)
+    assert alike.progress[0].finite.shape == (3,)
+    rates = stage.replace(optimizer=pt.Sgd(np.array([0.1, 0.2])))  # type: ignore[attr-defined]
+    Stacks(None).get(Plan((rates,)), data, [7, 7], None)
+    Stacks(None).get(Plan((stage,)), data, [7, 8], None)
+    assert trained == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("row", ["autoencoder/deep-autoencoder-2d", "likelihood/dbn-up-down", "family/kernel-pca"])
