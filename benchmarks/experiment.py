@@ -289,11 +289,15 @@ def declaration_hash(experiment: Experiment, row: Row, scale: str, plan: Plan, p
     own, a result's line says which, and one more renames nothing either.
     """
     data = experiment.scales[scale].data
-    used = {name: part for name, part in declared(plan).items() if part not in (None, 0, {})}
-    used = {name: part for name, part in used.items() if not (name == "data" and isinstance(plan.data, tuple))}
+    own = plan.replace(data=None) if isinstance(plan.data, tuple) else plan  # type: ignore[attr-defined]
+    used = {name: part for name, part in declared(own).items() if part not in (None, 0, {})}
     what = [experiment.name, row.name, scale, data if isinstance(data, str) else None, used]
-    what += [] if precision == "float32" else [precision]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+    return digest(*what, *([] if precision == "float32" else [precision]))
+
+
+def digest(*what: object) -> str:
+    """Names values by what they are declared as: twelve hexadecimal digits."""
+    return hashlib.sha256(json.dumps(declared(list(what)), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def replaced(plan: Plan, path: str, value: Any) -> Plan:

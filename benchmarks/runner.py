@@ -17,13 +17,13 @@ from typing import Any
 import jax
 
 from benchmarks import hosts
-from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared
+from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration_hash, declared, digest
 from benchmarks.illustrations import PICTURES
 from benchmarks.precision import products
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
 from benchmarks.selection import Choice, by_json, combinations, select, with_values
-from benchmarks.stacks import Stacks, digest
+from benchmarks.stacks import Stacks
 from benchmarks.tasks import Context, Trained
 from benchmarks.waves import in_a_wave, populations
 from pretrain.checkpoint import Checkpoints

@@ -28,14 +28,11 @@ from benchmarks.provenance import commit, device, versions
 from benchmarks.results import read_results
 from pretrain import fit
 
-SIDE = {"cpu": 2_048}
-"""Of the square matrices of the product, by platform."""
+ON_A_CPU, ELSEWHERE = (2_048, 2**28), (8_192, 2**31)
+"""The side of the square matrices of the product, and the bytes of the array that is copied."""
 
-COPIED = {"cpu": 2**28}
-"""Bytes of the array that is copied, likewise."""
-
-LARGE_SIDE, LARGE_COPY = 8_192, 2**31
-"""Both on an accelerator."""
+KEY = ("device", "batch_size", "precision")
+"""Of a line: those that agree in these are a table."""
 
 ALONE = (64, 20.0)
 """The goal on an accelerator: of so many members each costs at most one so-manieth of one alone."""
@@ -101,11 +98,6 @@ class Table:
     command: str = ""
     commit: str | None = None
 
-    @property
-    def key(self) -> tuple[str, int, str]:
-        """What an earlier table is replaced by."""
-        return self.device, self.setting.batch_size, self.precision
-
 
 def measure(
     setting: Setting, members: Sequence[int], rounds: int, say: Callable[[str], None]
@@ -161,16 +153,20 @@ def _product() -> Callable[[], float]:
     """Operations a second of a large product, in the precision that holds here; of random numbers, for a device may
     be faster on others.
     """
-    side = SIDE.get(jax.default_backend(), LARGE_SIDE)
+    side, _ = _large()
     a = jax.random.normal(jax.random.key(0), (side, side))
     return functools.partial(_rate, jax.jit(jnp.matmul), (a, a), 2.0 * side**3)
 
 
 def _copy() -> Callable[[], float]:
     """Bytes a second, read and written, of a large copy."""
-    copied = COPIED.get(jax.default_backend(), LARGE_COPY)
+    _, copied = _large()
     a = jnp.ones(copied // 4)
     return functools.partial(_rate, jax.jit(lambda a: a + 1.0), (a,), 2.0 * copied)
+
+
+def _large() -> tuple[int, int]:
+    return ON_A_CPU if jax.default_backend() == "cpu" else ELSEWHERE
 
 
 def _rate(function: Callable[..., Any], arguments: tuple[Any, ...], amount: float) -> float:
@@ -262,7 +258,7 @@ def stored(lines: Sequence[Mapping[str, Any]]) -> list[Table]:
     """What `main` made lines of."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for line in lines:
-        groups.setdefault((line["device"], line["batch_size"], line["precision"]), []).append(line)
+        groups.setdefault(tuple(line[name] for name in KEY), []).append(line)
     found = []
     for (where, batch_size, precision), group in groups.items():
         costs = tuple(Cost(line["members"], tuple(line["seconds"]), line["flops"], line["traffic"]) for line in group)
@@ -285,9 +281,7 @@ def main(
 ) -> list[Table]:
     """Measures populations of so many members and writes ``scaling.jsonl`` and ``scaling.md``, after every table."""
     path = out / "scaling.jsonl"
-    kept = {table.key: (table, []) for table in stored(read_results(path))}
-    for line in read_results(path):
-        kept[line["device"], line["batch_size"], line["precision"]][1].append(line)
+    lines = read_results(path)
     shared = {"device": device(), "versions": versions(), "commit": commit(), "command": command, "rows": rows}
     for precision in precisions:
         for batch_size in batches:
@@ -295,12 +289,11 @@ def main(
             say(f"batch {batch_size}, products in {precision}")
             with products(precision):
                 costs, ceilings = measure(setting, members, rounds, say)
-            table = Table(setting, precision, shared["device"], tuple(costs), ceilings, command, shared["commit"])
             own = shared | {"batch_size": batch_size, "precision": precision, "ceilings": ceilings._asdict()}
-            kept[table.key] = table, [cost._asdict() | own for cost in costs]
+            lines = [line for line in lines if any(line[name] != own[name] for name in KEY)]
+            lines += [cost._asdict() | own for cost in costs]
             out.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(line) + "\n" for _, lines in kept.values() for line in lines))
-            (out / "scaling.md").write_text(markdown([table for table, _ in kept.values()]))
-    tables = [table for table, _ in kept.values()]
-    say(markdown(tables))
-    return tables
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (out / "scaling.md").write_text(markdown(stored(lines)))
+    say(markdown(stored(lines)))
+    return stored(lines)

@@ -8,8 +8,6 @@ each other.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.experiment import Pairs, Plan, declared
+from benchmarks.experiment import Pairs, Plan, digest
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.progress import Progress
@@ -117,8 +115,3 @@ def repeated(stack: Pretrained, members: int) -> Pretrained:
         for each in stack.progress
     )
     return stack._replace(layers=alike(stack.layers), params=alike(stack.params), progress=progress)
-
-
-def digest(*what: object) -> str:
-    """Names values by what they are declared as."""
-    return hashlib.sha256(json.dumps(declared(list(what)), sort_keys=True).encode()).hexdigest()[:12]

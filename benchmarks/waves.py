@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks import hosts
 from benchmarks.experiment import Plan
 from benchmarks.tasks import Context
+from pretrain import population
 from pretrain.data import Splits
 from pretrain.memory import PROBED, Machine, needed, plan_waves
 
@@ -43,18 +43,16 @@ def populations(
             continue
         own = [found.get(of) or data(of) for of in dict.fromkeys(names.values())]
         share = -(-len(names) // jax.process_count())
-        most = in_a_wave(name, plan, stacked(own[:PROBED]), share, context, wave, memory, say)
+        most = in_a_wave(name, plan, members_of(own[:PROBED]), share, context, wave, memory, say)
         for wanted in waves(hosts.own(list(names)), share, min(hosts.gathered([most])), context.devices):
             seeds = [seed for seed in wanted if seed not in done]
             of = tuple(names[seed] for seed in seeds)
-            yield of, seeds, stacked([found[each] for each in of]) if together and seeds else own[0]
+            yield of, seeds, members_of([found[each] for each in of]) if together and seeds else own[0]
 
 
-def stacked(parts: Sequence[Splits]) -> Splits:
+def members_of(parts: Sequence[Splits]) -> Splits:
     """The data of members: their arrays with a member axis, or those of the one data that all of them share."""
-    if all(part is parts[0] for part in parts):
-        return parts[0]
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *parts)
+    return parts[0] if all(part is parts[0] for part in parts) else population.stacked(parts)
 
 
 def waves(seeds: list[int], share: int, most: int, devices: int) -> list[list[int]]:

@@ -98,6 +98,11 @@ def member(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
+def stacked(trees: Sequence[Any]) -> Any:
+    """Members as a population: the inverse of `member`."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 def n_members(tree: Any) -> int:
     """The size of the member axis of a population."""
     return jax.tree.leaves(tree)[0].shape[0]

@@ -184,8 +184,7 @@ def test_operations_and_traffic_are_counted_by_hand() -> None:
 
 
 def test_populations_are_timed_beside_the_ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "SIDE", {"cpu": 64})
-    monkeypatch.setattr(scaling, "COPIED", {"cpu": 2**12})
+    monkeypatch.setattr(scaling, "ON_A_CPU", (64, 2**12))
     said: list[str] = []
     (table,) = scaling.main(tmp_path, (1, 2), rounds=2, rows=200, say=said.append)
     assert [cost.members for cost in table.costs] == [1, 2]
@@ -197,8 +196,8 @@ def test_populations_are_timed_beside_the_ceilings(tmp_path: Path, monkeypatch: 
     assert scaling.stored(lines) == [table]
     assert (tmp_path / "scaling.md").read_text().count("\n| ") == 4
     again, other = scaling.main(tmp_path, (1,), rounds=1, rows=100, batches=(100, 50), say=said.append)
-    assert (again.key, len(again.costs)) == (table.key, 1)  # in the place of the first, and the other beside it
-    assert other.setting.batch_size == 50
+    assert [len(each.costs) for each in (again, other)] == [1, 1]  # in the place of the first, and another beside it
+    assert [each.setting.batch_size for each in (again, other)] == [100, 50]
     assert (tmp_path / "scaling.md").read_text().count("\n| ") == 6
 
 

@@ -179,11 +179,9 @@ def _aimed(stage: Stage, sparsity: object) -> Stage:
     return stage.replace(learner=stage.learner.replace(sparsity=sparsity))  # type: ignore[attr-defined]
 
 
-def on_contrast(
-    found: dict[str, Plan], pixels: str | tuple[str, ...], names: tuple[str, ...] = ("dbm", "srbm", "deep-today")
-) -> dict[str, Plan]:
+def on_contrast(found: dict[str, Plan], pixels: str | tuple[str, ...]) -> dict[str, Plan]:
     """Rows of `plans` on contrast-normalised pairs; classifiers on pixels as they are see the data named ``pixels``."""
-    networks = {name: sparse(refitted(found[name], None), 20, 100) for name in names}
+    networks = {name: sparse(refitted(found[name], None), 20, 100) for name in ("dbm", "srbm", "deep-today")}
     networks["dbm-tuned"] = all_tuned(networks["dbm"])
     as_they_are = {name: Plan((), baseline=baseline, data=pixels) for name, baseline in CHOSEN.items()}
     normalised = {f"{name}-contrast": Plan((), baseline=baseline) for name, baseline in CHOSEN_ON_CONTRAST.items()}

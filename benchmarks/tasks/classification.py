@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import pictures
@@ -183,7 +182,7 @@ def _labelled(plan: Plan, train: Batch, seeds: list[int]) -> Batch:
     if plan.labels in (None, train.x.shape[-2]):
         return Batch(train.x, train.y)
     each = [labelled(own_rows(train, index), plan.labels, seed) for index, seed in enumerate(seeds)]
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *each) if len(each) > 1 else each[0]
+    return population.stacked(each) if len(each) > 1 else each[0]
 
 
 def _fitted(plan: Plan, pretrained: Pretrained | None, data: Splits, seeds: list[int]) -> tuple[Any, ...]:
