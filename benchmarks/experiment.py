@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from flax import struct
 
+from benchmarks.pictures import ImageShape
 from pretrain.data import Splits
 from pretrain.rows import Augment
 from pretrain.stage import Stage
@@ -205,7 +206,7 @@ class Experiment:
         scales: by name.
         rows: in the table's order.
         data: loaders by name; each takes ``data_dir`` and ``say``.
-        image_shape: of an input, by data name, for pictures of filters.
+        image_shape: of an input, or what makes an image of it, by data name, for pictures of filters.
         level: what the rows' levels are, where they have any.
         classes: names of the classes, for a confusion matrix; () are their numbers.
         panels: rows that are compared, by what is asked of them; they are drawn side by side.
@@ -223,7 +224,7 @@ class Experiment:
     scales: Mapping[str, Scale]
     rows: tuple[Row, ...]
     data: Mapping[str, Callable[..., Splits]]
-    image_shape: Mapping[str, tuple[int, int]]
+    image_shape: Mapping[str, ImageShape]
     level: str = ""
     classes: tuple[str, ...] = ()
     panels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+ImageShape = tuple[int, int] | Callable[[np.ndarray], np.ndarray]
+"""The height and width of a row's image, or what makes images ``[rows, height, width]`` of rows."""
 
 FILTERS = 36
 """Filters of a layer that are kept."""
@@ -16,7 +19,12 @@ LIMIT, BINS = 1.0, 100
 """Weights are counted in so many bins from -`LIMIT` to `LIMIT`; those beyond in the outermost."""
 
 
-def filters(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
+def images(rows: np.ndarray, shape: ImageShape) -> np.ndarray:
+    """Rows of values as images ``[rows, height, width]``."""
+    return shape(rows) if callable(shape) else rows.reshape(-1, *shape)
+
+
+def filters(weights: np.ndarray, shape: ImageShape) -> dict[str, Any]:
     """`FILTERS` evenly spaced columns of ``[features, units]`` as pictures, each scaled by its largest absolute weight.
 
     Evenly spaced because units may be in the order of the pixels (autoregression), whose first ones are never on.
@@ -26,7 +34,7 @@ def filters(weights: np.ndarray, shape: tuple[int, int]) -> dict[str, Any]:
         int8 levels, a weight being ``scale * level / 127``.
     """
     columns = np.linspace(0, weights.shape[1] - 1, min(FILTERS, weights.shape[1])).round().astype(int)
-    return packed(weights[:, columns].T.reshape(-1, *shape))
+    return packed(images(weights[:, columns].T, shape))
 
 
 def packed(pictures: np.ndarray) -> dict[str, Any]:

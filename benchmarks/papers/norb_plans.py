@@ -149,23 +149,27 @@ def refitted(plan: Plan, baseline: Baseline | None) -> Plan:
     return dataclasses.replace(plan, fine_tuning=tuned, baseline=baseline, grid={})
 
 
+def dropped(plan: Plan, tuning_epochs: int, batch_size: int, *, input_dropout: float = 0.7) -> Plan:
+    """The plan with the fine-tuning that was chosen for the machine on contrast-normalised pairs: by Adam under
+    dropout, of what comes from layers that are held too.
+    """
+    learner = plan.fine_tuning.learner.replace(dropout=0.5, input_dropout=input_dropout)  # type: ignore[union-attr]
+    tuned = Stage(learner, Adam(1e-3, schedule=Linear(float(tuning_epochs))), tuning_epochs, batch_size)
+    return dataclasses.replace(plan, fine_tuning=tuned)
+
+
 def sparse(
     plan: Plan, tuning_epochs: int, batch_size: int, *, front_rate: float = 0.008, input_dropout: float = 0.7
 ) -> Plan:
-    """The plan with what was chosen for the machine on contrast-normalised pairs: every RBM with a sparsity target, the
-    Gaussian one at a smaller rate, and fine-tuning by Adam under dropout, of what comes from layers that are held too.
+    """The plan, of RBMs, with what was chosen for the machine on contrast-normalised pairs: `dropped`, every RBM with a
+    sparsity target, the Gaussian one at a smaller rate.
     """
-    if plan.fine_tuning is None:
-        return plan
-    learner = plan.fine_tuning.learner.replace(dropout=0.5, input_dropout=input_dropout)  # type: ignore[attr-defined]
-    tuned = Stage(learner, Adam(1e-3, schedule=Linear(float(tuning_epochs))), tuning_epochs, batch_size)
-    if not plan.pretraining:
-        return dataclasses.replace(plan, fine_tuning=tuned)
     front, *above = plan.pretraining
     front = front.replace(optimizer=front.optimizer.replace(learning_rate=front_rate))  # type: ignore[attr-defined]
     stages = tuple(_aimed(stage, SparsityTarget(0.02, 1.0)) for stage in (front, *above))
     joint = plan.joint and plan.joint.replace(stage=_aimed(plan.joint.stage, (SparsityTarget(0.02, 1e-3),) * 2))  # type: ignore[attr-defined]
-    return dataclasses.replace(plan, pretraining=stages, fine_tuning=tuned, joint=joint)
+    plan = dropped(plan, tuning_epochs, batch_size, input_dropout=input_dropout)
+    return dataclasses.replace(plan, pretraining=stages, joint=joint)
 
 
 def all_tuned(plan: Plan) -> Plan:
@@ -181,8 +185,10 @@ def _aimed(stage: Stage, sparsity: object) -> Stage:
 
 def on_contrast(found: dict[str, Plan], pixels: str | tuple[str, ...]) -> dict[str, Plan]:
     """Rows of `plans` on contrast-normalised pairs; classifiers on pixels as they are see the data named ``pixels``."""
-    networks = {name: sparse(refitted(found[name], None), 20, 100) for name in ("dbm", "srbm", "deep-today")}
+    networks = {name: sparse(refitted(found[name], None), 20, 100) for name in ("dbm", "srbm")}
+    networks |= {name: dropped(refitted(found[name], None), 20, 100) for name in ("saa", "sdae", "deep-today")}
     networks["dbm-tuned"] = all_tuned(networks["dbm"])
+    networks["cnn"] = refitted(found["cnn"], None)
     as_they_are = {name: Plan((), baseline=baseline, data=pixels) for name, baseline in CHOSEN.items()}
     normalised = {f"{name}-contrast": Plan((), baseline=baseline) for name, baseline in CHOSEN_ON_CONTRAST.items()}
     return networks | as_they_are | normalised

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from benchmarks.baselines import Fitted
 from benchmarks.experiment import Plan
+from benchmarks.pictures import ImageShape
 from benchmarks.stacks import Stacks
 from pretrain import population
 from pretrain.checkpoint import Checkpoints
@@ -120,7 +121,7 @@ class Task(Protocol):
         ...
 
     def results(
-        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: tuple[int, int], /
+        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: ImageShape, /
     ) -> list[dict[str, Any]]:
         """What is stored of each member, besides what is stored of every run: the measure on each part, ``finite``,
         ``n_hidden``, and whatever the task's figures are drawn from.

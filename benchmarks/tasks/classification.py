@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import pictures
 from benchmarks.experiment import Keep, Plan
+from benchmarks.pictures import ImageShape
 from benchmarks.tasks import Context, Trained
 from pretrain import keep_lowest, population, shuffle
 from pretrain.checkpoint import Checkpoints
@@ -112,7 +113,7 @@ class Classification:
         return np.where(tuned.finite, best, np.inf)
 
     def results(
-        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: tuple[int, int]
+        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: ImageShape
     ) -> list[dict[str, Any]]:
         """Errors on the three parts, the validation curve, the first layer's filters and a joint machine's samples of
         seed 0.
@@ -241,7 +242,7 @@ def _matrices(params: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
 
 
-def _filters(plan: Plan, trained: Trained, index: int, image_shape: tuple[int, int]) -> dict[str, Any] | None:
+def _filters(plan: Plan, trained: Trained, index: int, image_shape: ImageShape) -> dict[str, Any] | None:
     """Those of the first layer as it was pretrained (or trained jointly); without pretraining, the network's."""
     if trained.joint is not None and plan.joint is not None and plan.joint.front == 0:
         return pictures.filters(np.asarray(trained.joint.params.weights[0][index]), image_shape)
@@ -252,7 +253,7 @@ def _filters(plan: Plan, trained: Trained, index: int, image_shape: tuple[int, i
     return pictures.filters(np.asarray(layers[0].weights[index]), image_shape)
 
 
-def _samples(plan: Plan, trained: Trained, index: int, seed: int, image_shape: tuple[int, int]) -> dict[str, Any]:
+def _samples(plan: Plan, trained: Trained, index: int, seed: int, image_shape: ImageShape) -> dict[str, Any]:
     """Pictures of the joint machine's samples, passed down its front: means of pixels, where these are not in [0, 1]
     scaled to a picture's own range.
     """
@@ -266,7 +267,7 @@ def _samples(plan: Plan, trained: Trained, index: int, seed: int, image_shape: t
     shown = drawn.x if front else drawn.probabilities
     for stage, learned in reversed(front):
         shown = stage.learner.decoder(population.member(learned, index))(shown)  # type: ignore[attr-defined]
-    images = np.asarray(shown).reshape(-1, *image_shape)
+    images = pictures.images(np.asarray(shown), image_shape)
     if images.min() < 0.0 or images.max() > 1.0:
         low, high = (of(images, axis=(1, 2), keepdims=True) for of in (np.min, np.max))
         images = (images - low) / (high - low)

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks import pictures
 from benchmarks.experiment import Plan
+from benchmarks.pictures import ImageShape
 from benchmarks.tasks import Context, Trained
 from pretrain import population
 from pretrain.data import Splits
@@ -87,7 +88,7 @@ class Likelihood:
         return np.where(np.isfinite(scores), scores, np.inf)
 
     def results(
-        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: tuple[int, int]
+        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: ImageShape
     ) -> list[dict[str, Any]]:
         """The log-probability of the three parts, the partition function with its interval, and samples of seed 0."""
         found, lines = networks(trained), []
@@ -100,7 +101,7 @@ class Likelihood:
                 line |= self._scored(plan, dbn, data.train, parts)
                 if seed == 0:
                     drawn = dbn.sample(jax.random.key(seed), SAMPLES, plan.score.gibbs_steps).probabilities
-                    line["samples"] = pictures.packed(np.asarray(drawn).reshape(-1, *image_shape))
+                    line["samples"] = pictures.packed(pictures.images(np.asarray(drawn), image_shape))
             lines.append(line)
         return lines
 

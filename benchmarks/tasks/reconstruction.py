@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks import pictures
 from benchmarks.experiment import Plan
+from benchmarks.pictures import ImageShape
 from benchmarks.tasks import Context, Trained
 from pretrain import population
 from pretrain.data import Splits
@@ -67,7 +68,7 @@ class Reconstruction:
         return np.where(np.isfinite(errors), errors, np.inf)
 
     def results(
-        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: tuple[int, int]
+        self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: ImageShape
     ) -> list[dict[str, Any]]:
         """The error on the three parts; of seed 0 some reconstructions and, of two dimensions, the codes."""
         found, tuned, lines = networks(trained), trained.tuned, []
@@ -86,8 +87,8 @@ class Reconstruction:
                 line["valid_curve"] = [round(float(v), 4) for v in tuned.history["valid/squared_error"][:, index]]
             if finite and seed == 0:
                 x = np.asarray(data.test.x[:SHOWN])
-                both = np.stack([x, reconstruct(network, x)], axis=1).reshape(-1, *image_shape)
-                line["reconstructions"] = pictures.packed(both)
+                both = np.stack([x, reconstruct(network, x)], axis=1).reshape(-1, x.shape[1])
+                line["reconstructions"] = pictures.packed(pictures.images(both, image_shape))
                 if line["n_hidden"][-1] == 2:
                     line["codes"] = points(network, data)
             lines.append(line)
