@@ -68,6 +68,12 @@ class Units(Protocol):
         """The hidden layer's term of minus the free energy, ``[...]``."""
         ...
 
+    def visible_log_partition(self, total: Array, bias: Array, log_variance: Array | None = None, /) -> Array:
+        """``log sum_v exp(-energy(v) + sum_i v_i (total - bias)_i / s_i^2)``, ``[...]``, an integral where v is real:
+        the visible layer summed out given the hidden one.
+        """
+        ...
+
     def initial_bias(self, x: Array, /) -> Array:
         """The visible bias with which a machine without weights has the mean of the rows ``x``."""
         ...
@@ -103,6 +109,9 @@ class BernoulliUnits:
     def log_partition(self, total: Array) -> Array:
         return jax.nn.softplus(total).sum(axis=-1)
 
+    def visible_log_partition(self, total: Array, bias: Array, log_variance: Array | None = None) -> Array:
+        return self.log_partition(total)
+
     def initial_bias(self, x: Array) -> Array:
         return logit_mean(x)
 
@@ -135,6 +144,11 @@ class GaussianUnits:
     def log_partition(self, total: Array) -> Array:
         return 0.5 * (jnp.square(total) + math.log(2.0 * math.pi)).sum(axis=-1)
 
+    def visible_log_partition(self, total: Array, bias: Array, log_variance: Array | None = None) -> Array:
+        variance = 0.0 if log_variance is None else log_variance
+        squares = (total - bias) * (total + bias) * jnp.exp(-variance)
+        return 0.5 * (squares + math.log(2.0 * math.pi) + variance).sum(axis=-1)
+
     def initial_bias(self, x: Array) -> Array:
         return x.mean(axis=0)
 
@@ -165,6 +179,9 @@ class RectifiedUnits:
         tail = spence(1.0 + jnp.exp(-jnp.abs(total)))
         positive = 0.5 * jnp.square(total) + math.pi**2 / 6.0 + tail
         return jnp.where(total > 0.0, positive, -tail).sum(axis=-1)
+
+    def visible_log_partition(self, total: Array, bias: Array, log_variance: Array | None = None) -> Array:
+        raise ValueError("rectified visible units cannot be summed out in closed form: use Gaussian ones")
 
     def initial_bias(self, x: Array) -> Array:
         return x.mean(axis=0)
@@ -198,6 +215,9 @@ class SoftmaxUnits:
 
     def log_partition(self, total: Array) -> Array:
         return jax.nn.logsumexp(self._groups(total), axis=-1).sum(axis=-1)
+
+    def visible_log_partition(self, total: Array, bias: Array, log_variance: Array | None = None) -> Array:
+        return self.log_partition(total)
 
     def initial_bias(self, x: Array) -> Array:
         """The log of each state's frequency, kept at or above 1/(rows + 1).
@@ -236,6 +256,11 @@ class WithLabels:
     def energy(self, values: Array, bias: Array, log_variance: Array | None = None) -> Array:
         (units, labels), (units_bias, labels_bias) = self.split(values), self.split(bias)
         return self.units.energy(units, units_bias, log_variance) + self.labels.energy(labels, labels_bias)
+
+    def visible_log_partition(self, total: Array, bias: Array, log_variance: Array | None = None) -> Array:
+        (units, labels), (units_bias, labels_bias) = self.split(total), self.split(bias)
+        summed = self.units.visible_log_partition(units, units_bias, log_variance)
+        return summed + self.labels.visible_log_partition(labels, labels_bias)
 
     def initial_bias(self, x: Array) -> Array:
         units, labels = self.split(x)

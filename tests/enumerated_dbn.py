@@ -12,10 +12,10 @@ from enumeration import binary
 from scipy.special import log_expit, logsumexp
 from scipy.stats import chi2
 
-from pretrain import BernoulliRBM, Pretrained, Sgd, Stage
+from pretrain import Pretrained, Sgd, Stage
 from pretrain.generative import DBN
 from pretrain.layers import Dense
-from pretrain.learners.rbm import RBMParams
+from pretrain.learners.rbm import RBM, RBMParams
 
 
 def with_labels(n_binary: int, n_classes: int) -> np.ndarray:
@@ -94,6 +94,6 @@ def stack(learners: tuple[Any, ...], members: int = 2) -> Pretrained:
     params, n_in = [], 4
     for learner in learners:
         own = [machine(n_in + getattr(learner, "n_classes", 0), learner.n_hidden, 0.5, seed) for seed in range(members)]
-        params.append(single(jax.tree.map(lambda *a: np.stack(a), *own)) if isinstance(learner, BernoulliRBM) else ())
+        params.append(single(jax.tree.map(lambda *a: np.stack(a), *own)) if isinstance(learner, RBM) else ())
         n_in = learner.n_hidden
     return Pretrained((), tuple(params), tuple(Stage(learner, Sgd(0.1), 1) for learner in learners), ())

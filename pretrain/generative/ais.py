@@ -1,4 +1,4 @@
-"""Annealed importance sampling of the partition function of a Bernoulli RBM.
+"""Annealed importance sampling of the partition function of an RBM.
 
 Between a base machine whose ``Z`` is known (no weights, visible biases ``a``) and the machine itself lies a path of
 RBMs, hidden units summed out::
@@ -14,7 +14,9 @@ the estimate from all chains, which is unbiased for ``Z`` whatever the number of
 
 That error is an estimate from the same weights: it is to be trusted where many chains carry weight (the effective
 sample size), not where one does. A softmax group of label units is supported: its factor in ``Z_0`` is
-``sum_k exp(a_k)``. The cost is two matrix products of ``[chains, visible] x [visible, hidden]`` a temperature.
+``sum_k exp(a_k)``. So are Gaussian visible units, of variances ``s^2``: in place of ``v . a`` stands
+``-sum_i (v_i - a_i)^2 / (2 s_i^2)``, for ``b`` likewise, hidden units hear ``v / s^2``, and the factors in ``Z_0`` are
+``sqrt(2 pi s_i^2)``. The cost is two matrix products of ``[chains, visible] x [visible, hidden]`` a temperature.
 
 References: Neal, *Annealed importance sampling*, Statistics and Computing 11 (2001); Salakhutdinov & Murray, *On the
 quantitative analysis of deep belief networks*, ICML 2008.
@@ -31,8 +33,9 @@ import numpy as np
 from jax import Array
 
 from pretrain.checks import check_sizes
-from pretrain.generative.gibbs import check_machine, visible_log_partition, visible_units
-from pretrain.learners.rbm import RBMParams, free_energy, sample
+from pretrain.generative.gibbs import check_machine
+from pretrain.learners.rbm import RBM, RBMParams
+from pretrain.units import BernoulliUnits, Units, sample
 
 PUBLISHED = 14_500
 """The number of temperatures of Salakhutdinov & Murray: 500 up to 0.5, 4,000 up to 0.9, 10,000 up to 1."""
@@ -76,7 +79,7 @@ def _softplus_increment(x: Array, low: Array, high: Array) -> Array:
     return step * jnp.maximum(x, 0.0) + jnp.log1p(jax.nn.sigmoid(-low * magnitude) * jnp.expm1(-step * magnitude))
 
 
-@functools.partial(jax.jit, static_argnames=("n_chains", "n_classes"))
+@functools.partial(jax.jit, static_argnames=("n_chains", "n_classes", "visible"))
 def annealed_importance_sampling(
     params: RBMParams,
     key: Array,
@@ -84,22 +87,26 @@ def annealed_importance_sampling(
     base_bias: Array | None = None,
     n_chains: int = 100,
     n_classes: int = 0,
+    visible: Units = BernoulliUnits(),
 ) -> AISEstimate:
-    """Estimates ``log Z`` of a Bernoulli RBM; `jax.vmap` over ``params`` and ``key`` does so for a population.
+    """Estimates ``log Z`` of an RBM with Bernoulli hidden units; `jax.vmap` over ``params`` and ``key`` does so for a
+    population.
 
     Args:
         params: the machine.
         key: a random key.
         betas: inverse temperatures, rising from 0 to 1 (`temperatures`).
         base_bias: ``[visible]`` the base's visible biases, label units included: best those of the data
-            (`pretrain.layers.logit_mean`; of label units the log of their share). None: zeros.
+            (`pretrain.layers.logit_mean`; of Gaussian units their mean; of label units the log of their share). None:
+            zeros.
         n_chains: how many chains; at least two.
         n_classes: the last so many visible units are one softmax group of label units.
+        visible: kind of the others, Bernoulli, Gaussian (with its variances where these were learned) or softmax.
 
     Raises:
-        ValueError: if the sizes do not agree.
+        ValueError: if the sizes do not agree, or the parameters are not of such a machine.
     """
-    check_machine(params, n_classes)
+    check_machine(params, n_classes, visible)
     check_sizes(n_chains=n_chains)
     if n_chains < 2:
         raise ValueError(f"n_chains must be at least 2, to tell the error of the estimate; got {n_chains}")
@@ -108,22 +115,25 @@ def annealed_importance_sampling(
     if base.shape != (n_visible,):
         raise ValueError(f"base_bias must have shape ({n_visible},), one a visible unit; got {tuple(base.shape)}")
     betas = jnp.asarray(betas, jnp.float32)
-    units = visible_units(n_classes)
-    start = units.sample(jax.random.fold_in(key, 0), jnp.broadcast_to(base, (n_chains, n_visible)))
+    rbm = RBM(n_hidden, visible, n_classes=n_classes)
+    units, log_variance = rbm.visible_units, params.log_variance
+    start = units.sample(jax.random.fold_in(key, 0), jnp.broadcast_to(base, (n_chains, n_visible)), log_variance)
 
     def anneal(carry: tuple[Array, Array], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
-        (visible, log_weights), (low, high, index) = carry, step
-        activation = visible @ params.weights + params.hidden_bias
-        log_weights += (high - low) * (visible @ (params.visible_bias - base))
+        (values, log_weights), (low, high, index) = carry, step
+        activation = rbm.hidden_input(params, values)
+        energies = [units.energy(values, bias, log_variance) for bias in (base, params.visible_bias)]
+        log_weights += (high - low) * (energies[0] - energies[1])
         log_weights += _softplus_increment(activation, low, high).sum(axis=-1)
         hidden_key, visible_key = jax.random.split(jax.random.fold_in(key, index))
         hidden = sample(hidden_key, jax.nn.sigmoid(high * activation))
-        total = high * (hidden @ params.weights.T + params.visible_bias) + (1.0 - high) * base
-        return (units.sample(visible_key, total), log_weights), None
+        total = high * rbm.visible_input(params, hidden) + (1.0 - high) * base
+        return (units.sample(visible_key, total, log_variance), log_weights), None
 
     steps = (betas[:-1], betas[1:], jnp.arange(1, betas.shape[0]))
     (_, log_weights), _ = jax.lax.scan(anneal, (start, jnp.zeros((n_chains,))), steps)
-    return summarise(log_weights + n_hidden * jnp.log(2.0) + visible_log_partition(base, n_classes))
+    log_z_base = n_hidden * jnp.log(2.0) + units.visible_log_partition(base, base, log_variance)
+    return summarise(log_weights + log_z_base)
 
 
 def summarise(log_weights: Array) -> AISEstimate:
@@ -139,10 +149,13 @@ def summarise(log_weights: Array) -> AISEstimate:
     return AISEstimate(log_z, error, interval, log_weights, n_chains * mean**2 / jnp.square(weights).mean())
 
 
-def average_log_probability(params: RBMParams, x: Array, log_z: Array) -> Array:
-    """The mean of ``log p(x) = -F(x) - log Z`` over rows ``[rows, visible]`` of zeros and ones, in nats.
+def average_log_probability(
+    params: RBMParams, x: Array, log_z: Array, n_classes: int = 0, visible: Units = BernoulliUnits()
+) -> Array:
+    """The mean of ``log p(x) = -F(x) - log Z`` over rows ``[rows, visible]``, in nats; of Gaussian units a density.
 
     Label units, if there are any, are part of ``x`` (`join_labels`). An error of ``log_z`` is one of this mean, with
     the opposite sign.
     """
-    return -free_energy(params, x).mean() - log_z
+    rbm = RBM(params.weights.shape[1], visible, n_classes=n_classes)
+    return -rbm.free_energy(params, x).mean() - log_z

@@ -7,8 +7,8 @@
     q(h_1 .. h_L | x) = q(h_1 | x) q(h_2 | h_1) .. q(h_L | h_{L-1})
 
 Every conditional is a product of sigmoid units: those of p are the generative layers, those of q the recognition
-layers. A greedily trained stack of RBMs is such a network, with each layer's two sets of weights tied; one RBM is one
-with ``L = 0``. For any q::
+layers. (Given h_1, x may be Gaussian of variance 1 instead.) A greedily trained stack of RBMs is such a network, with
+each layer's two sets of weights tied; one RBM is one with ``L = 0``. For any q::
 
     log p(x) >= E_q[log p(x, h) - log q(h | x)] = E_q[log p(x, h)] + H(q)
 
@@ -25,6 +25,7 @@ tighter one).
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -38,14 +39,15 @@ from pretrain.generative.partition import log_unnormalised_visible
 from pretrain.layers import Dense, compose
 from pretrain.learners.rbm import RBMParams, free_energy, sample
 from pretrain.losses import reconstruction_loss
+from pretrain.units import standard_normal
 
 if TYPE_CHECKING:
     from pretrain.stack import Pretrained
 
 
 class Samples(NamedTuple):
-    """Attributes: ``x`` [n, features] samples, the ``probabilities`` [n, features] they were drawn from, and their
-    ``labels`` [n], or None.
+    """Attributes: ``x`` [n, features] samples, the ``probabilities`` [n, features] they were drawn from (of Gaussian
+    units the means), and their ``labels`` [n], or None.
     """
 
     x: Array
@@ -79,8 +81,18 @@ class Bound(NamedTuple):
 
 
 def log_probability(layer: Dense, below: Array, above: Array) -> Array:
-    """``log p(below | above)`` in nats, ``[...]``, of binary units that ``layer`` predicts from those above."""
-    return -reconstruction_loss("cross_entropy", below, layer.preactivation(above))
+    """``log p(below | above)`` in nats, ``[...]``, of units that ``layer`` predicts from those above: binary, or with a
+    linear layer Gaussian of variance 1.
+    """
+    total = layer.preactivation(above)
+    if layer.activation == "linear":
+        return -0.5 * (jnp.square(below - total) + math.log(2.0 * math.pi)).sum(axis=-1)
+    return -reconstruction_loss("cross_entropy", below, total)
+
+
+def _drawn(key: Array, layer: Dense, means: Array) -> Array:
+    """The units that ``layer`` predicts, drawn given their means."""
+    return means + standard_normal(key, means.shape) if layer.activation == "linear" else sample(key, means)
 
 
 @struct.dataclass
@@ -89,7 +101,8 @@ class DBN:
 
     Attributes:
         recognition: layers up, from the bottom: ``q(h_1 = 1 | x)`` first. () where the network is one RBM.
-        generative: layers down, from the bottom: ``p(x = 1 | h_1)`` first.
+        generative: layers down, from the bottom: ``p(x = 1 | h_1)`` first; with a linear one ``x`` is Gaussian of
+            variance 1.
         top: the machine whose visible units are the highest layer and, last, the label units.
         n_classes: label units of the top machine.
     """
@@ -101,14 +114,15 @@ class DBN:
 
     @classmethod
     def from_stack(cls, pretrained: Pretrained, index: int | None = None) -> DBN:
-        """A pretrained stack of Bernoulli RBMs, the highest of which may have label units.
+        """A pretrained stack of Bernoulli RBMs. The highest may have label units; the lowest, if there is one above it,
+        Gaussian visible units of variance 1.
 
         Args:
             pretrained: from `pretrain.pretrain`.
             index: which member; None: all, with the member axis kept (to be fine-tuned by `UpDown`).
 
         Raises:
-            ValueError: if a stage is not a Bernoulli RBM, or one below the top has label units.
+            ValueError: if a stage is not such an RBM, or one below the top has label units.
         """
         recognition, generative = [], []
         for number, (stage, params) in enumerate(zip(pretrained.stages, pretrained.params, strict=True), 1):
@@ -128,10 +142,16 @@ class DBN:
             up, down = jax.vmap(lambda learner, params: (learner.layer(params), learner.decoder(params)))(
                 learner, params
             )
-            if (up.activation, down.activation) != ("sigmoid", "sigmoid"):
+            below = down.activation
+            if up.activation != "sigmoid" or below not in (("sigmoid", "linear") if number == 1 else ("sigmoid",)):
                 raise ValueError(
-                    f"the units of a deep belief network are Bernoulli units; the {kind} of stage {number} goes up by "
-                    f"{up.activation} and down by {down.activation} units: use BernoulliRBM"
+                    "the units of a deep belief network are Bernoulli units, the lowest may be Gaussian; the "
+                    f"{kind} of stage {number} goes up by {up.activation} and down by {below} units: use BernoulliRBM"
+                )
+            if below == "linear" and (len(pretrained.stages) == 1 or params.log_variance is not None):
+                raise ValueError(
+                    "a Gaussian RBM in a deep belief network has another RBM above it, and variance 1; alone, or with "
+                    "variances that were learned, annealed_importance_sampling(..., visible=GaussianUnits()) serves"
                 )
             recognition.append(up)
             generative.append(down)
@@ -165,7 +185,7 @@ class DBN:
             state, probabilities = state[:, : -self.n_classes], probabilities[:, : -self.n_classes]
         for index, layer in reversed(list(enumerate(self.generative))):
             probabilities = layer(state)
-            state = sample(jax.random.fold_in(down_key, index), probabilities)
+            state = _drawn(jax.random.fold_in(down_key, index), layer, probabilities)
         return Samples(state, probabilities, labels)
 
     def log_ratio(self, x: Array, log_z: Array, key: Array, y: Array | None = None) -> Array:
@@ -187,7 +207,7 @@ class DBN:
         """The variational lower bound on ``log p(x)``; the labels, if there are any, are summed out.
 
         Args:
-            x: ``[rows, features]`` zeros and ones.
+            x: ``[rows, features]`` zeros and ones, or real values of Gaussian units.
             log_z: of the top machine, exact (`log_partition`) or estimated (`annealed_importance_sampling`).
             key: a random key; None: a fixed one.
             n_samples: samples of q a row.

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pretrain.learners.rbm import RBMParams, hidden_probabilities, sample
-from pretrain.units import BernoulliUnits, SoftmaxUnits, WithLabels
+from pretrain.units import BernoulliUnits, GaussianUnits, SoftmaxUnits, Units, WithLabels
 
 
 class Chains(NamedTuple):
@@ -38,20 +38,22 @@ class Chains(NamedTuple):
     probabilities: Array
 
 
-def check_machine(params: RBMParams, n_classes: int) -> None:
-    """Checks that these are the parameters of one Bernoulli RBM with so many label units.
+def check_machine(params: RBMParams, n_classes: int, visible: Units = BernoulliUnits()) -> None:
+    """Checks that these are the parameters of one RBM with such visible units and so many label units.
 
     Raises:
-        ValueError: a population, Gaussian visible units, or more label units than visible units.
+        ValueError: a population, learned variances of units that are not Gaussian, or more label units than visible
+            units.
     """
     if params.weights.ndim != 2:
         raise ValueError(
             f"weights must be [visible, hidden]; got shape {tuple(params.weights.shape)}: take one machine with "
             "pretrain.member(params, index), or jax.vmap over the members"
         )
-    if params.log_variance is not None:
+    if params.log_variance is not None and not isinstance(visible, GaussianUnits):
         raise ValueError(
-            "this machine has Gaussian visible units (log_variance is given): only Bernoulli ones are binary"
+            f"this machine has Gaussian visible units (log_variance is given), not {visible!r}: where they can be had "
+            "say visible=GaussianUnits()"
         )
     if not 0 <= n_classes < params.weights.shape[0]:
         raise ValueError(
@@ -63,13 +65,6 @@ def check_machine(params: RBMParams, n_classes: int) -> None:
 def visible_units(n_classes: int) -> BernoulliUnits | WithLabels:
     """Binary visible units and, if there are classes, a softmax group of label units after them."""
     return WithLabels(BernoulliUnits(), SoftmaxUnits(n_classes)) if n_classes else BernoulliUnits()
-
-
-def visible_log_partition(total: Array, n_classes: int) -> Array:
-    """``log sum_v exp(v . total)`` over all visible states, ``[...]``, given total inputs ``[..., visible]``."""
-    n_binary = total.shape[-1] - n_classes
-    summed = jax.nn.softplus(total[..., :n_binary]).sum(axis=-1)
-    return summed + jax.nn.logsumexp(total[..., n_binary:], axis=-1) if n_classes else summed
 
 
 def join_labels(x: Array, labels: Array | None, n_classes: int) -> Array:

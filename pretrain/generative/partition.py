@@ -1,4 +1,4 @@
-"""The exact partition function of a small Bernoulli RBM, by enumeration of its smaller side.
+"""The exact partition function of a small RBM, by enumeration of its smaller side.
 
 One side is summed out in closed form, the other state by state::
 
@@ -6,9 +6,11 @@ One side is summed out in closed form, the other state by state::
           = log sum_h exp(-F'(h))                F'(h) = - h.c - sum_i softplus(b_i + (W h)_i)
 
 Where the last visible units are a softmax group of label units, their term in ``F'`` is ``logsumexp_k(b_k + (W h)_k)``,
-and the visible states are those of the binary units times the classes. There are ``2^n`` states of ``n`` units; they
-are made in blocks, each block's sum is taken in the logarithm, and so is the sum of the blocks: in float32 the relative
-error of ``log Z`` is about 1e-6.
+and the visible states are those of the binary units times the classes. Gaussian visible units, of variances ``s^2``,
+are always those summed out: their terms are ``((b_i + (W h)_i)^2 - b_i^2) / (2 s_i^2) + log(2 pi s_i^2) / 2``.
+
+There are ``2^n`` states of ``n`` units; they are made in blocks, each block's sum is taken in the logarithm, and so is
+the sum of the blocks: in float32 the relative error of ``log Z`` is about 1e-6.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pretrain.generative.gibbs import check_machine, visible_log_partition
-from pretrain.learners.rbm import RBMParams, free_energy
+from pretrain.generative.gibbs import check_machine
+from pretrain.learners.rbm import RBM, RBMParams, free_energy
+from pretrain.units import BernoulliUnits, Units
 
 MAX_UNITS = 20
 """At most so many binary units are enumerated: a million states."""
@@ -29,10 +32,14 @@ BLOCK = 2**10
 """States summed at a time."""
 
 
-def log_unnormalised_hidden(params: RBMParams, hidden: Array, n_classes: int = 0) -> Array:
+def log_unnormalised_hidden(
+    params: RBMParams, hidden: Array, n_classes: int = 0, visible: Units = BernoulliUnits()
+) -> Array:
     """``log sum_v exp(-E(v, h))`` in nats, ``[...]``: log of the unnormalised probability of ``h``."""
-    total = hidden @ params.weights.T + params.visible_bias
-    return hidden @ params.hidden_bias + visible_log_partition(total, n_classes)
+    rbm = RBM(params.weights.shape[1], visible, n_classes=n_classes)
+    summed_out = rbm.visible_units.visible_log_partition
+    total = rbm.visible_input(params, hidden)
+    return hidden @ params.hidden_bias + summed_out(total, params.visible_bias, params.log_variance)
 
 
 def class_log_weights(params: RBMParams, x: Array, n_classes: int) -> Array:
@@ -64,26 +71,31 @@ def log_unnormalised_visible(params: RBMParams, x: Array, n_classes: int = 0) ->
     return jax.nn.logsumexp(class_log_weights(params, x, n_classes), axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames="n_classes")
-def log_partition(params: RBMParams, n_classes: int = 0) -> Array:
-    """The exact ``log Z`` of a Bernoulli RBM, in nats.
+@functools.partial(jax.jit, static_argnames=("n_classes", "visible"))
+def log_partition(params: RBMParams, n_classes: int = 0, visible: Units = BernoulliUnits()) -> Array:
+    """The exact ``log Z`` of an RBM with Bernoulli hidden units, in nats.
 
     Args:
-        params: the machine, with at most `MAX_UNITS` binary units on its smaller side.
+        params: the machine, with at most `MAX_UNITS` binary units on its smaller side (of binary ones).
         n_classes: its last so many visible units are one softmax group of label units.
+        visible: kind of the others, Bernoulli, Gaussian (with its variances where these were learned) or softmax.
 
     Raises:
-        ValueError: if both sides are too large, or the machine is not Bernoulli.
+        ValueError: if there are too many states, or the parameters are not of such a machine.
     """
-    check_machine(params, n_classes)
-    n_binary, n_hidden = params.weights.shape[0] - n_classes, params.weights.shape[1]
-    n_units = min(n_binary, n_hidden)
+    check_machine(params, n_classes, visible)
+    n_other, n_hidden = params.weights.shape[0] - n_classes, params.weights.shape[1]
+    binary = isinstance(visible, BernoulliUnits)
+    n_units = min(n_other, n_hidden) if binary else n_hidden
     if n_units > MAX_UNITS:
+        sides = f"{n_other} binary visible and {n_hidden} hidden units, of which the fewer"
+        sides = sides if binary else "the hidden units, which"
         raise ValueError(
-            f"the exact log Z needs 2**{n_units} states: {n_binary} binary visible and {n_hidden} hidden units, of "
-            f"which the fewer may be at most {MAX_UNITS}; estimate it with annealed_importance_sampling"
+            f"the exact log Z needs 2**{n_units} states: {sides} may be at most {MAX_UNITS}; estimate it with "
+            "annealed_importance_sampling"
         )
-    log_weight = log_unnormalised_hidden if n_hidden <= n_binary else log_unnormalised_visible
+    of_hidden = functools.partial(log_unnormalised_hidden, visible=visible)
+    log_weight = of_hidden if n_hidden == n_units else log_unnormalised_visible
     block = min(2**n_units, BLOCK)
 
     def block_sum(first: Array) -> Array:

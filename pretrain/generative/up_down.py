@@ -107,6 +107,8 @@ class UpDown:
                 f"the network has hidden layers of {sizes} and {params.n_classes} label units, but UpDown was given "
                 f"n_hidden={self.n_hidden} and n_classes={self.n_classes}: they must agree"
             )
+        if params.generative and params.generative[0].activation == "linear":
+            raise ValueError("UpDown is for binary features; this network's are Gaussian: pretrain it by BernoulliRBMs")
 
     def wake(self, params: DBN, x: Array, key: Array) -> list[Array]:
         """The data and the hidden states sampled above it, from the bottom up: ``[rows, units]`` each."""
