@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 import pretrain as pt
 from benchmarks.experiment import UsageError, known
 from benchmarks.provenance import commit, device, versions
+from pretrain.checks import check_run
 from pretrain.data import BadFile, Examples, Splits, examples
 from pretrain.report import Report, reporting
 from pretrain.types import UNLABELLED
@@ -42,6 +43,10 @@ KINDS: dict[str, tuple[Callable[[int], Any], float]] = {
 """Of each kind of layer what makes it from its units, and its learning rate under momentum; `STANDARDISE` has none."""
 
 STANDARDISE = "standardise"
+
+BEYOND = 3.0
+"""Values to be predicted from may leave the range of those that `fit` was given by so many times its width: farther off
+they are in other units, as grey levels up to 255 are where the network knows them up to 1."""
 
 
 def read(data: Path, labels: Path | None = None, size: str | None = None, classes: tuple[str, ...] = ()) -> Examples:
@@ -98,7 +103,7 @@ class Training:
         stack: see `stages`.
         epochs: of each layer.
         tuning_epochs: of fine-tuning.
-        batch_size: rows an update.
+        batch_size: rows an update; in the fine-tuning at most all labelled training rows.
         rate: of the layers; None: each kind's own.
         tuning_rates: of fine-tuning, tried side by side.
         seed: of everything random.
@@ -143,17 +148,19 @@ def fit(found: Examples, training: Training, shares: tuple[float, float], out: P
         data = found.split(*shares, seed=training.seed)
         rows = {name: len(part.x) for name, part in data._asdict().items()}
         say(", ".join(f"{n:,} {name}" for name, n in rows.items()) + f" rows of {found.batch.x.shape[1]:,} features")
+        tuning = _tuning(data, len(found.classes), training) if found.classes else None
         stack = pt.pretrain(plan, pt.Batch(data.train.x), valid=data.valid, seeds=[training.seed], report=report)
         if not all(progress.finite.all() for progress in stack.progress):
             raise UsageError("a layer diverged: give a lower --rate")
         network, errors, chosen = stack.network(), {}, None
-        if found.classes:
-            network, errors, chosen = _tuned(stack, data, len(found.classes), training, report)
+        if tuning is not None:
+            network, errors, chosen = _tuned(stack, *tuning, training, report)
             say(f"fine-tuned at {chosen:g}; " + ", ".join(f"{name} error {e:.2f}%" for name, e in errors.items()))
     out.mkdir(parents=True, exist_ok=True)
     pt.save(network, out / NETWORK)
-    about = {"classes": found.classes, "shape": found.shape, "rows": rows, "errors_percent": errors}
-    about |= {"training": dataclasses.asdict(training), "tuning_rate": chosen}
+    about = {"classes": found.classes, "shape": found.shape, "range": _range(found.batch), "rows": rows}
+    about |= {"errors_percent": errors, "training": dataclasses.asdict(training), "tuning_rate": chosen}
+    about |= {"tuning_batch_size": None if tuning is None else tuning[1].batch_size}
     about |= {"command": command, "device": device(), "versions": versions(), "commit": commit()}
     (out / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     for name, figure in _pictures(stack, found.shape).items():
@@ -161,16 +168,38 @@ def fit(found: Examples, training: Training, shares: tuple[float, float], out: P
     say(f"wrote {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
 
 
+def _range(batch: pt.Batch) -> tuple[float, float]:
+    return float(batch.x.min()), float(batch.x.max())
+
+
+def _tuning(data: Splits, n_classes: int, training: Training) -> tuple[Splits, pt.Stage]:
+    """The labelled rows of each part, and how the network is fine-tuned on them; checked before a layer is trained.
+
+    Raises:
+        UsageError: if no labelled row is for training, or none for validation.
+        ValueError: if the sizes are not such as a run can have.
+    """
+    data = Splits(*map(_labelled, data))
+    n_train, n_valid = len(data.train.x), len(data.valid.x)
+    if not (n_train and n_valid):
+        raise UsageError(
+            f"fine-tuning needs labelled rows for training and for validation; got {n_train} and {n_valid}: label more "
+            "rows, change --valid or --test, or try another --seed"
+        )
+    epochs = training.tuning_epochs
+    recipe = pt.Sgd(jnp.array(training.tuning_rates), pt.Linear(float(epochs)))
+    sizes: dict[str, int] = {"epochs": epochs, "batch_size": min(training.batch_size, n_train), "patience": epochs}
+    stage = pt.Stage(pt.Classifier(n_classes), recipe, **sizes)
+    check_run(stage.learner, data.train, {"valid": data.valid}, **sizes, chunk=1, own=False)  # type: ignore[arg-type]
+    return data, stage
+
+
 def _tuned(
-    stack: pt.Pretrained, data: Splits, n_classes: int, training: Training, report: Report
+    stack: pt.Pretrained, data: Splits, stage: pt.Stage, training: Training, report: Report
 ) -> tuple[pt.Network, dict[str, float], float]:
     """The network fine-tuned at the rate that did best on the validation rows, its errors in percent, and that rate."""
-    data = Splits(*map(_labelled, data))
-    rates = jnp.array(training.tuning_rates)
+    rates = training.tuning_rates
     layers = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(rates), axis=0), stack.layers)
-    epochs = training.tuning_epochs
-    recipe = pt.Sgd(rates, pt.Linear(float(epochs)))
-    stage = pt.Stage(pt.Classifier(n_classes), recipe, epochs, training.batch_size, patience=epochs)
     seeds = [training.seed] * len(rates)
     tuned = pt.fine_tune(layers, stage, data.train, valid=data.valid, seeds=seeds, report=report)
     if not tuned.finite.any() or tuned.best is None:
@@ -207,16 +236,25 @@ def predict(net: Path, data: Path, labels: Path | None, say: Say) -> list[str]:
 
     Raises:
         BadFile: if the folder holds no network, or a file cannot be read.
-        UsageError: if the rows do not suit it.
+        UsageError: if the rows do not suit it; or lie so far (`BEYOND`) from the values it was fitted to that they must
+            be in other units.
     """
     try:
         about = json.loads((net / ABOUT).read_text())
         classes, shape = tuple(map(str, about["classes"])), tuple(map(int, about["shape"]))
+        low, high = map(float, about.get("range", (-np.inf, np.inf)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFile(f"{net} holds no network that `fit` made: {error}") from error
     if data.is_dir() and len(shape) != 2:
         raise UsageError(f"{net} was trained on rows of shape {shape}, not on images: give a .npy or .npz file")
     found = read(data, labels, "x".join(map(str, shape)) if data.is_dir() else None, classes)
+    lowest, highest = _range(found.batch)
+    if max(low - lowest, highest - high) > BEYOND * (high - low):
+        raise UsageError(
+            f"the values of {data} lie in {lowest:.4g} to {highest:.4g}, those that {net} was fitted to in "
+            f"{low:.4g} to {high:.4g}: give both in the same units (grey levels of type uint8 are divided by 255, "
+            "other numbers are taken as they are)"
+        )
     with _words():
         network = pt.load(net / NETWORK)
         assert isinstance(network, pt.Network)

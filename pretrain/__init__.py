@@ -24,7 +24,7 @@ from pretrain.learners.standardise import Standardise
 from pretrain.network import Network, Unrolled, encode, evaluate, load, predict, reconstruct, save, to_nnx
 from pretrain.optim import Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd, WarmUp
 from pretrain.penalties import L1, Contractive, KLSparsity, NoPenalty
-from pretrain.population import grouped, member, mesh
+from pretrain.population import grouped, member, mesh, stacked
 from pretrain.progress import Progress
 from pretrain.samplers import CD, PCD, FastPCD, ParallelTempering
 from pretrain.stack import Pretrained, fine_tune, pretrain, unroll
@@ -125,6 +125,7 @@ __all__ = [
     "run",
     "save",
     "shuffle",
+    "stacked",
     "to_nnx",
     "unroll",
 ]

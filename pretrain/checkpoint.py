@@ -2,13 +2,17 @@
 
 A folder holds one sub-folder a stage; in it the newest `pretrain.fit.Progress` of that stage, one ``<epoch>.npz`` of
 arrays and a line of JSON, read without pickle. A run that finds its folder goes on from there and ends with the same
-bits as if it had never stopped. Of many processes each keeps its own.
+bits as if it had never stopped; one of other data, seeds, learners or recipes is refused. Of many processes each keeps
+its own.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import zipfile
@@ -23,7 +27,23 @@ import numpy as np
 from pretrain.progress import Progress
 
 FACTS = "facts"
-"""The entry that is JSON: epoch, seconds, history."""
+"""The entry that is JSON: epoch, seconds, history, run."""
+
+
+def fingerprint(*what: Any) -> str:
+    """Names values: sixteen hexadecimal digits over the bits of their arrays and what else they are made of."""
+    leaves, structure = jax.tree.flatten(what)
+    name = hashlib.sha256(_shown(structure))
+    for leaf in leaves:
+        array = np.asarray(_plain(leaf))
+        name.update(f"{array.dtype} {array.shape}".encode())
+        name.update(_shown(leaf) if array.dtype == object else array.tobytes())
+    return name.hexdigest()[:16]
+
+
+def _shown(value: Any) -> bytes:
+    """As printed, but for where functions lie in memory."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode()
 
 
 def _arrays(progress: Progress) -> dict[str, np.ndarray]:
@@ -33,7 +53,8 @@ def _arrays(progress: Progress) -> dict[str, np.ndarray]:
 
 
 def _plain(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    typed = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if typed else leaf
 
 
 def _typed(value: np.ndarray, like: Any) -> Any:
@@ -51,7 +72,13 @@ class Checkpoints:
 
     def __init__(self, folder: Path | str, every: float = 60.0) -> None:
         self.folder, self.every = Path(folder).resolve(), every
-        self._saved = time.monotonic()
+        self._run, self._saved = "", time.monotonic()
+
+    def of(self, run: str) -> Checkpoints:
+        """The same folder for a run of that name (`fingerprint`): what another wrote there is refused."""
+        found = copy.copy(self)
+        found._run = run
+        return found
 
     def due(self) -> bool:
         """Whether ``every`` seconds have passed since the last save."""
@@ -62,11 +89,11 @@ class Checkpoints:
         folder = self.folder / stage
         folder.mkdir(parents=True, exist_ok=True)
         history = {name: np.asarray(values, float).tolist() for name, values in progress.history.items()}
-        facts = json.dumps({"epoch": progress.epoch, "seconds": progress.seconds, "history": history})
+        facts = {"epoch": progress.epoch, "seconds": progress.seconds, "history": history, "run": self._run}
         whole = folder / f"{progress.epoch}.npz"
         part = whole.with_suffix(".part")
         with part.open("wb") as file:
-            np.savez(file, **_arrays(progress), **{FACTS: np.array(facts)})  # type: ignore[arg-type]
+            np.savez(file, **_arrays(progress), **{FACTS: np.array(json.dumps(facts))})  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, whole)
@@ -82,7 +109,7 @@ class Checkpoints:
             begin: makes a progress of the same structure and shapes; called only where there is something to restore.
 
         Raises:
-            ValueError: if what is stored has another structure or other shapes.
+            ValueError: if what is stored has another structure or other shapes, or is another run's.
         """
         found = sorted((self.folder / stage).glob("*.npz"), key=lambda path: int(path.stem))
         if not found:
@@ -100,6 +127,11 @@ class Checkpoints:
             raise ValueError(
                 f"{self.folder / stage} holds the checkpoint of a run of another structure or other shapes: remove it "
                 "to begin anew, or give the run another folder"
+            )
+        if facts.get("run", "") != self._run:
+            raise ValueError(
+                f"{self.folder / stage} holds the checkpoint of another run, of other data, seeds, learners, recipes "
+                "or layers: remove it to begin anew, or give the run another folder"
             )
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
         arrays = structure.unflatten(_typed(stored[jax.tree_util.keystr(path)], leaf) for path, leaf in leaves)

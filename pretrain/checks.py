@@ -12,19 +12,21 @@ import numpy as np
 from pretrain.types import UNLABELLED, Batch, Inputs, Learner, Solver
 
 MEAN_BOUND, VARIANCE_BOUNDS = 0.1, (0.5, 2.0)
-"""Standardised data: no feature's mean may be farther from 0; their mean variance must lie between these."""
+"""Standardised data: no feature's mean may be farther from 0; the mean variance of those that vary must lie between
+these."""
 
 
 def check_examples(x: Any, name: str = "x", *, inputs: Inputs = "real") -> None:
     """Checks a matrix of examples.
 
     Args:
-        x: ``[rows, features]``, or ``[members, rows, features]``.
+        x: ``[rows, features]``, or ``[members, rows, features]``; float32, or float64 that is judged as the float32 it
+            will become.
         name: what to call it in the message.
         inputs: which values it may hold.
 
     Raises:
-        ValueError: wrong rank, no rows or features, a dtype other than float32, NaN or infinity, out of [0, 1], or not
+        ValueError: wrong rank, no rows or features, integers, half precision, NaN or infinity, out of [0, 1], or not
             standardised.
     """
     if x.ndim not in (2, 3):
@@ -73,7 +75,13 @@ def _at_hand(x: Any) -> Any:
 
 
 def _check_standardised(x: Any, name: str) -> None:
-    mean, variance = jnp.abs(x.mean(axis=-2)).max(), x.var(axis=-2).mean()
+    varies = x.max(axis=-2) > x.min(axis=-2)  # a constant feature has no variance to standardise
+    if not varies.any():
+        raise ValueError(
+            f"{name} has no feature that varies, all {x.shape[-2]} rows are alike: there is nothing for Gaussian units "
+            "to learn; give other rows"
+        )
+    mean, variance = jnp.abs(x.mean(axis=-2)).max(), x.var(axis=-2).sum(where=varies) / varies.sum()
     low, high = VARIANCE_BOUNDS
     if mean > MEAN_BOUND or not low <= variance <= high:
         raise ValueError(
@@ -139,8 +147,8 @@ def check_pairs(pair: Any, x: Any, name: str = "pair") -> None:
     check_examples(pair, name)
 
 
-def check_batch(batch: Any, name: str) -> None:
-    """Checks that a batch is a `Batch` of arrays.
+def check_batch(batch: Any, name: str, members: int | None = None) -> None:
+    """Checks that a batch is a `Batch` of arrays and, where the number of members is known, whose rows they are.
 
     Raises:
         ValueError: otherwise.
@@ -148,6 +156,11 @@ def check_batch(batch: Any, name: str) -> None:
     if not isinstance(batch, Batch) or not all(field is None or hasattr(field, "shape") for field in batch):
         raise ValueError(
             f"{name} must be a pretrain.Batch of arrays; got {type(batch).__name__}: wrap it as Batch(x, y)"
+        )
+    if members is not None and batch.x.ndim == 3 and batch.x.shape[0] != members:
+        raise ValueError(
+            f"{name}.x has shape {tuple(batch.x.shape)}, rows of their own for {batch.x.shape[0]} members, but there "
+            f"are {members}: flatten images, x.reshape(len(x), -1), or give a seed a member"
         )
 
 
@@ -234,6 +247,8 @@ def check_run(
     Raises:
         ValueError: the message gives the value and the fix.
     """
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise ValueError("training is in float32, its seeds and chains included: leave JAX_ENABLE_X64 out")
     check_sizes(epochs=epochs, batch_size=batch_size, chunk=chunk)
     if patience is not None and (not isinstance(patience, int | np.integer) or patience < 0):
         raise ValueError(f"patience must be None or a whole number of epochs, 0 or more; got {patience!r}")

@@ -225,18 +225,20 @@ def run(
             many units are dead or saturated (`pretrain.diagnostics`), on the first `PROBE_ROWS` training rows.
         mesh: over which devices the members, and the rows of every minibatch, are divided (`pretrain.population.mesh`);
             None: all on one. The result is the same, to the rounding of sums over rows.
-        resume: a `Progress` of the same run to go on from. Its arrays are consumed.
+        resume: a `Progress` of the same run to go on from: of the same members, learner, recipe and monitors. Its
+            arrays are consumed.
         on_chunk: called after every chunk, before the next consumes the arrays it is shown.
 
     Raises:
-        ValueError: if the data does not suit the learner; the message gives the value and the fix.
+        ValueError: if the data does not suit the learner, or ``resume`` is another run's; the message gives the value
+            and the fix.
     """
     monitors = dict(monitors or {})
     keys = population.member_keys(seeds) if keys is None else keys
     members = keys.shape[0]
     learner, optimizer = population.broadcast(learner, members), population.broadcast(optimizer, members)
     for name, batch in {"train": train, **monitors}.items():
-        check_batch(batch, name)
+        check_batch(batch, name, members)
     lower, train = tuple(lower), jax.tree.map(jnp.asarray, train)
     monitors = {name: jax.tree.map(jnp.asarray, batch) for name, batch in monitors.items()}
     check_run(
@@ -250,9 +252,10 @@ def run(
     if mesh is not None:
         population.check_mesh(mesh, members, batch_size)
         keys = jnp.asarray(population.spread(keys, mesh))  # so that each device begins its own members
-    progress = resume or begin(
-        learner, optimizer, train, batch_size=batch_size, keys=keys, lower=lower, params=params, patience=patience
-    )
+    options: dict[str, Any] = {"batch_size": batch_size, "keys": keys, "lower": lower, "patience": patience}
+    if resume is not None:
+        _check_resumed(resume, functools.partial(begin, learner, optimizer, train, params=params, **options))
+    progress = resume or begin(learner, optimizer, train, params=params, **options)
     began -= progress.seconds
     if mesh is not None:
         learner, optimizer, lower, fits, best = population.spread(
@@ -276,16 +279,38 @@ def run(
         )
         done = int(reached.max())
         new = {name: np.array(values)[: done - progress.epoch] for name, values in seen.items()}
-        history = {
-            name: np.concatenate([progress.history[name], new[name]]) if progress.history else new[name] for name in new
-        }
-        for values in history.values() if mesh is not None else ():
-            for before, after in itertools.pairwise(values):  # of a device whose members had all stopped
-                after[np.isneginf(after)] = before[np.isneginf(after)]
+        old = progress.history or {name: values[:0] for name, values in new.items()}
+        if set(old) != set(new):
+            raise ValueError(
+                f"the run that is resumed was measured by {', '.join(sorted(old))}, this one is by "
+                f"{', '.join(sorted(new))}: give the same monitors, learner and probe"
+            )
+        for name, values in new.items() if mesh is not None else ():
+            for before, after in itertools.pairwise([*old[name][-1:], *values]):
+                after[np.isneginf(after)] = before[np.isneginf(after)]  # of a device whose members had all stopped
+        history = {name: np.concatenate([old[name], values]) for name, values in new.items()}
         progress = Progress(done, fits, best, history, time.perf_counter() - began)
         if on_chunk is not None:
             on_chunk(progress)
     return progress
+
+
+def _check_resumed(resume: Progress, begin: Callable[[], Progress]) -> None:
+    """Raises ValueError where a progress is not of the shapes that the run would begin with."""
+
+    def shapes(progress: Progress) -> Any:
+        return {
+            jax.tree_util.keystr(path): (leaf.shape, str(leaf.dtype))
+            for path, leaf in jax.tree_util.tree_flatten_with_path((progress.fits, progress.best))[0]
+        }
+
+    expected, found = shapes(jax.eval_shape(begin)), shapes(resume)
+    for name in dict.fromkeys([*expected, *found]):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"resume is of another run: {name} is {found.get(name, 'missing')}, here it is "
+                f"{expected.get(name, 'missing')}: give the same learner, recipe, seeds and patience, or leave it out"
+            )
 
 
 def begin(

@@ -216,6 +216,7 @@ def needed(
         else:
             learned.append(account.trained(stage, rows, seen))
         layers.append(jax.eval_shape(trained_layer, learner, learned[-1]))
+        account.kept += _bytes(layers[-1]) // PROBED  # arrays of their own
         rows, seen = account.codes(layers[-1], rows, seen)
     if machine is not None:
         stack = Pretrained(tuple(layers), tuple(learned), tuple(stages), ())
@@ -240,7 +241,10 @@ def _joint(account: _Account, machine: Machine, stack: Pretrained, train: Batch,
         rows, seen = Batch(train.x), {name: Batch(batch.x) for name, batch in held_out.items()}
         for layer in stack.layers[:front]:
             rows, seen = account.codes(layer, rows, seen)
+        start = _bytes(params) // PROBED  # kept beside those that are trained
+        account.kept += start
         params = account.trained(stage, rows, seen, params)
+        account.kept -= start
     layers = jax.eval_shape(lambda params: stage.learner.discriminative_layers(params, machine.steps), params)
     account.kept += _bytes(layers) // PROBED
     return layers
@@ -264,6 +268,7 @@ def _fine_tuned(
                 top, top_seen = account.codes(layer, top, top_seen)
             account.program(fit.lowered(output, top, members=PROBED, monitors=top_seen), top, top_seen)
             account.kept -= held_codes
+        account.kept += _bytes(params) // PROBED  # the initial ones are kept beside those that are trained
     account.program(fit.lowered(tuned, rows, members=PROBED, monitors=seen, params=params), rows, seen)
 
 

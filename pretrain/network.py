@@ -83,10 +83,12 @@ def _apply(network: Any, x: Array) -> Array:
 
 def _in_blocks(network: Any, x: Any) -> np.ndarray:
     layers = network.encoder if isinstance(network, Unrolled) else network.layers
-    array, dimensions = next(iter(layers[0].shapes.items()))
-    shape = getattr(layers[0], array).shape
-    if len(shape) != len(dimensions):
-        raise ValueError(f"this is a population of {shape[0]} networks: take one with pretrain.member(network, index)")
+    for array, dimensions in getattr(layers[0], "shapes", {}).items():
+        shape = getattr(layers[0], array).shape
+        if len(shape) != len(dimensions):
+            raise ValueError(
+                f"this is a population of {shape[0]} networks: take one with pretrain.member(network, index)"
+            )
     x = np.asarray(x) if not isinstance(x, jax.Array) else x
     check_examples(x)
     if x.shape[-1] != layers[0].n_in:
@@ -130,22 +132,29 @@ def predict(network: Network, x: Any) -> np.ndarray:
     """The most probable label of each row: ``[rows]`` int32.
 
     Raises:
-        ValueError: if ``x`` does not fit the network, or it is no classifier.
+        ValueError: if ``x`` does not fit the network, it is no classifier, or it has diverged.
     """
+    logits = _logits(network, x)
+    if not np.isfinite(logits).all():
+        raise ValueError("the network's outputs are NaN or infinite, it has diverged: train it at a lower rate")
+    return logits.argmax(axis=-1).astype(np.int32)
+
+
+def _logits(network: Network, x: Any) -> np.ndarray:
     if not isinstance(network, Network) or not network.head:
         raise ValueError("this network has no output layer of classes: fine-tune a Classifier on it first")
-    return _in_blocks(network, x).argmax(axis=-1).astype(np.int32)
+    return _in_blocks(network, x)
 
 
 def evaluate(network: Network, batch: Batch) -> float:
-    """Misclassified rows of a labelled batch, in percent.
+    """Misclassified rows of a labelled batch, in percent; NaN of a network that has diverged.
 
     Raises:
         ValueError: if the batch does not fit the network.
     """
-    predicted, labels = predict(network, batch.x), None if batch.y is None else np.asarray(batch.y)
+    logits, labels = _logits(network, batch.x), None if batch.y is None else np.asarray(batch.y)
     check_labels(labels, len(batch.x), network.layers[-1].n_out)
-    return float(100.0 * (predicted != labels).mean())
+    return float(100.0 * (logits.argmax(axis=-1) != labels).mean()) if np.isfinite(logits).all() else float("nan")
 
 
 class FixedModule(nnx.Module):
@@ -181,8 +190,13 @@ def save(network: Network | Unrolled, path: str | os.PathLike[str]) -> None:
     """Writes one network to one ``.npz`` file, whole or not at all.
 
     Raises:
-        ValueError: if it is a population, holds NaN or infinity, or there is no such folder.
+        ValueError: if it is no network, a population, holds NaN or infinity, or there is no such folder.
     """
+    if not isinstance(network, Network | Unrolled):
+        raise ValueError(
+            f"save keeps a Network or an Unrolled; got {type(network).__name__}: give pretrained.network(0) of a stack "
+            "and Network(dbn.layers()) of a DBN; all else are pytrees of arrays, which numpy.savez keeps"
+        )
     parts = (
         {"encoder": network.encoder, "decoder": network.decoder}
         if isinstance(network, Unrolled)

@@ -59,15 +59,15 @@ def filters(layer: Any, shape: tuple[int, int], n: int = 64) -> Figure:
     """The weights into some units as pictures, each scaled by its largest absolute weight: grey is 0.
 
     Args:
-        layer: a layer, a network (of which the lowest layer is shown), or weights ``[features, units]``.
+        layer: a layer, a network (of which the lowest layer with weights is shown), or weights ``[features, units]``.
         shape: (height, width) of the inputs.
         n: how many units at most, evenly spaced.
 
     Raises:
         ValueError: if the weights are no matrix of ``height * width`` features.
     """
-    lowest = (getattr(layer, "layers", None) or getattr(layer, "encoder", None) or (layer,))[0]
-    weights = np.asarray(getattr(lowest, "weights", lowest))
+    layers = getattr(layer, "layers", None) or getattr(layer, "encoder", None) or (layer,)
+    weights = np.asarray(next((each.weights for each in layers if hasattr(each, "weights")), layers[0]))
     columns = _spaced(_matrix(weights.T, "the units' weights").shape[0], n)
     pictures = _pictures(weights.T[columns], shape)
     with _style():

@@ -38,7 +38,14 @@ def broadcast(tree: Any, n_members: int) -> Any:
     """
 
     def leaf(path: Any, value: Any) -> Array:
-        array = jnp.asarray(value, dtype=jnp.float32)
+        try:
+            array = jnp.asarray(value, dtype=jnp.float32)
+        except TypeError as error:
+            where = jax.tree_util.keystr(path) or "it"
+            raise ValueError(
+                f"learners and recipes, and their parts, are flax.struct.dataclasses of numbers; {where} is {value!r}: "
+                "declare your own (an optax optimizer in one with `build`, a schedule in one with `__call__`)"
+            ) from error
         if array.ndim == 0:
             return jnp.broadcast_to(array, (n_members,))
         if array.shape[0] != n_members:

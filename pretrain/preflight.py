@@ -27,7 +27,7 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
         raise ValueError("a stack needs at least one stage; got none")
     for name, batch in {"train": train, "valid": valid}.items():
         if batch is not None:
-            check_batch(batch, name)
+            check_batch(batch, name, keys.shape[0])
     seen, below = jax.tree.map(jnp.asarray, train), None
     monitors = {} if valid is None else {"valid": jax.tree.map(jnp.asarray, valid)}
     for index, stage in enumerate(stages):
@@ -91,10 +91,17 @@ def check_layers(layers: Sequence[Layer], learner: Learner | Solver, train: Batc
             f"the hidden layers are the pretrained ones; got n_hidden={learner.n_hidden} too: leave it out, or pass no "
             "layers"
         )
+    for array, dimensions in getattr(layers[0], "shapes", {}).items():
+        if getattr(layers[0], array).ndim == len(dimensions):
+            raise ValueError(
+                "these are the layers of one network, without a member axis: give pretrain.stacked([layers]), with as "
+                "many copies as there are seeds"
+            )
     found, n_in = population.n_members(layers), layers[0].n_in  # type: ignore[attr-defined]
     if found != members:
         raise ValueError(
-            f"the layers have {found} members but there are {members} seeds: give the seeds they were trained with"
+            f"the layers have {found} members but there are {members} seeds: give the seeds they were trained with, or "
+            "pretrain.stacked of as many members as you need (pretrain.member takes one)"
         )
     if train.x.shape[-1] != n_in:
         raise ValueError(f"train.x has {train.x.shape[-1]} features but the layers take {n_in}")

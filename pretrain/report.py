@@ -49,7 +49,8 @@ SIGNS = ("update_ratio", "dead_units", "saturated_units")
 
 JUDGED = ("margin_loss", "reconstruction_error", "error", "loss")
 """First measures of ``evaluate``, which a history, sorted by name, no longer tells: the first of these that it has.
-Beside a ``cross_entropy`` an ``error`` is not it: it is that of an output on the codes, and NaN without labels."""
+Beside a ``cross_entropy`` an ``error`` is not it: it is that of an output on the codes, and NaN without labels. Of
+measures by other names it is not known whether lower is better: none is said to have got worse."""
 
 _WORDS = {"mean_gap": "gap of means", "error": "error %"}
 _ROWS = {"valid/": "valid ", "train/": "train ", "": ""}
@@ -74,19 +75,25 @@ def progress(history: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     there are any, else on training rows, else on minibatches. Of an RBM it is the reconstruction error, and its label
     says that CD does not descend it; its `free_energy_gap` is the second. Empty if nothing was measured.
     """
-    for rows, words in _ROWS.items():
+    rows, judged = _judged(history)
+    if judged is None:
+        return {}
+    note = " (not what CD descends)" if judged == "reconstruction_error" and f"{rows}free_energy" in history else ""
+    gap = free_energy_gap(history)
+    return {_ROWS[rows] + _words(judged) + note: history[rows + judged]} | (
+        {} if gap is None else {"free-energy gap": gap}
+    )
+
+
+def _judged(history: Mapping[str, np.ndarray]) -> tuple[str, str | None]:
+    """The prefix of the rows, and the name of the measure on them, that tells of progress; None if there is none."""
+    for rows in _ROWS:
         names = {name.removeprefix(rows) for name in history if name.startswith(rows)} - set(SIGNS)
         names = sorted(name for name in names if "/" not in name)
-        if not names:
-            continue
-        aside = "error" if {"cross_entropy", f"{rows}cross_entropy"} & history.keys() else None
-        judged = next((name for name in JUDGED if name in names and name != aside), names[0])
-        note = " (not what CD descends)" if judged == "reconstruction_error" and "free_energy" in names else ""
-        gap = free_energy_gap(history)
-        return {words + _words(judged) + note: history[rows + judged]} | (
-            {} if gap is None else {"free-energy gap": gap}
-        )
-    return {}
+        if names:
+            aside = "error" if {"cross_entropy", f"{rows}cross_entropy"} & history.keys() else None
+            return rows, next((name for name in JUDGED if name in names and name != aside), names[0])
+    return "", None
 
 
 def measures(history: Mapping[str, np.ndarray]) -> str:
@@ -169,7 +176,7 @@ def _found(history: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
     if gap is not None:
         size = np.abs(history["train/free_energy"][:, finite]).mean(axis=0)
         yield from _growing_gap(gap[:, finite], size, where)
-    yield from _getting_worse(label, values, where)
+    yield from _getting_worse(label, values, where) if _judged(history)[1] in JUDGED else ()
 
 
 Where = Callable[[np.ndarray], str]

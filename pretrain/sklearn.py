@@ -32,8 +32,9 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pretrain.checks import check_examples
+from pretrain.checks import check_examples, check_sizes
 from pretrain.corruption import Masking
+from pretrain.data.splits import stratified_rows
 from pretrain.fit import run
 from pretrain.learners.autoencoder import Autoencoder
 from pretrain.learners.classifier import Classifier
@@ -42,6 +43,7 @@ from pretrain.network import Network, encode
 from pretrain.optim import Momentum, Sgd
 from pretrain.population import member
 from pretrain.progress import Progress
+from pretrain.rows import chosen
 from pretrain.samplers import CD, PCD
 from pretrain.stack import fine_tune, pretrain
 from pretrain.stage import Stage
@@ -95,6 +97,13 @@ def _padded(x: np.ndarray) -> np.ndarray:
     return np.pad(x, ((0, (1 << (len(x) - 1).bit_length()) - len(x)), (0, 0)))
 
 
+def _batch_size(n_rows: int, most: int) -> int:
+    """Rows an update: ``most``, or fewer where one more update then leaves fewer of the rows out of a pass."""
+    check_sizes(batch_size=most)
+    even = n_rows // -(-n_rows // most)
+    return even if n_rows % even < n_rows % most else most
+
+
 def _check_finite(progress: Progress, what: str, learning_rate: float) -> None:
     if not progress.finite.all():
         raise ValueError(f"{what} diverged: lower its learning rate, {learning_rate}")
@@ -108,7 +117,8 @@ class RBMTransformer(_Base):
         learning_rate: step size.
         momentum: of the updates.
         weight_decay: L2 penalty on the weights.
-        batch_size: rows an update, or all there are.
+        batch_size: rows an update, at most: where it does not divide the rows, they are divided into one update more if
+            that leaves fewer of them out of a pass.
         n_iter: passes over the rows in `fit`.
         k: Gibbs steps an update.
         persistent: whether ``batch_size`` chains go on from update to update (PCD) or restart at the data (CD).
@@ -156,7 +166,7 @@ class RBMTransformer(_Base):
             ValueError: if the data or an argument does not suit, or the training diverged.
         """
         x = self._learn_scaling(np.asarray(validate_data(self, X, dtype=np.float64)))
-        stage = Stage(*self._parts(), self.n_iter, min(self.batch_size, len(x)))
+        stage = Stage(*self._parts(), self.n_iter, _batch_size(len(x), self.batch_size))
         return self._keep(pretrain([stage], _batch(x), seeds=[self._seed()]).progress[0])
 
     def partial_fit(self, X: Any, y: Any = None) -> RBMTransformer:
@@ -180,7 +190,7 @@ class RBMTransformer(_Base):
             fits, key = self._carried
             fits = fits._replace(key=jax.random.wrap_key_data(key))
             start = {"epochs": self.n_iter_ + 1, "resume": Progress(self.n_iter_, fits, None, {}, 0.0)}
-        return self._keep(run(*self._parts(), _batch(x), batch_size=min(self.batch_size, len(x)), **start))
+        return self._keep(run(*self._parts(), _batch(x), batch_size=_batch_size(len(x), self.batch_size), **start))
 
     def _parts(self) -> tuple[Any, Momentum]:
         sampler = PCD(self.k, n_chains=self.batch_size) if self.persistent else CD(self.k)
@@ -238,11 +248,12 @@ class PretrainedClassifier(ClassifierMixin, _Base):
         learning_rate: step size of the fine-tuning.
         weight_decay: L2 penalty on the weights, in the fine-tuning.
         epochs: passes over the rows in the fine-tuning, at most.
-        batch_size: rows an update, or all there are.
+        batch_size: rows an update, at most, as of `RBMTransformer`.
         n_iter_no_change: the fine-tuning ends once more than so many epochs brought no smaller error on the validation
             rows, and keeps the network that did best on them; None trains on all rows for all epochs. On a few hundred
             rows give it 50 or more: the error may stand still for long before it falls.
-        validation_fraction: share of the rows, at most half, of every class alike, that are held out for that.
+        validation_fraction: share of the rows, at most half, of every class alike, that are held out for that; the only
+            row of its class is not.
         scaling: ``minmax`` or None, see `pretrain.sklearn`.
         random_state: a seed, a generator, or None for another result every time.
 
@@ -288,7 +299,8 @@ class PretrainedClassifier(ClassifierMixin, _Base):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> PretrainedClassifier:
-        """Learns from ``X`` ``[rows, n_features]`` and labels ``y`` ``[rows]`` of any kind.
+        """Learns from ``X`` ``[rows, n_features]`` and labels ``y`` ``[rows]`` of any kind. -1 is a class like any
+        other.
 
         Raises:
             ValueError: if the data or an argument does not suit, or a training diverged.
@@ -301,7 +313,7 @@ class PretrainedClassifier(ClassifierMixin, _Base):
         sizes, seed = tuple(self.hidden_layer_sizes), self._seed()
         rows = _batch(self._learn_scaling(X), labels.astype(np.int32))
         train, valid = self._split(rows, seed)
-        batch_size = min(self.batch_size, len(train.x))
+        batch_size = _batch_size(len(train.x), self.batch_size)
 
         layers = ()
         if self.pretraining is not None and sizes:
@@ -315,7 +327,7 @@ class PretrainedClassifier(ClassifierMixin, _Base):
         learner: Any = Classifier(len(self.classes_), n_hidden, output_scale=scale)
         optimizer = Sgd(self.learning_rate, weight_decay=self.weight_decay)
         stage = Stage(learner, optimizer, self.epochs, batch_size, self.n_iter_no_change)
-        progress = fine_tune(layers, stage, train, valid=train if valid is None else valid, seeds=[seed])
+        progress = fine_tune(layers, stage, train, valid=valid, seeds=[seed])
         _check_finite(progress, "the fine-tuning", self.learning_rate)
         self.network_ = member(progress.params, 0)
         self.n_iter_, self.loss_curve_ = progress.epoch, progress.history["loss"][:, 0]
@@ -334,26 +346,22 @@ class PretrainedClassifier(ClassifierMixin, _Base):
         raise ValueError(f"pretraining must be one of {PRETRAINING}; got {self.pretraining!r}")
 
     def _split(self, rows: Batch, seed: int) -> tuple[Batch, Batch | None]:
-        """Training rows, and validation rows: every so-manieth of the shuffled rows in order of their classes.
-
-        The only row of its class is always a training row.
-        """
+        """Training rows, and validation rows: of every class its share, but of one with a single row."""
         if self.n_iter_no_change is None:
             return rows, None
         if not 0.0 < self.validation_fraction <= 0.5:
             raise ValueError(f"validation_fraction must lie in (0, 0.5]; got {self.validation_fraction}")
-        order, labels = RandomState(seed).permutation(len(rows.x)), np.asarray(rows.y)
-        order = order[np.argsort(labels[order], kind="stable")]
-        several = order[np.bincount(labels)[labels[order]] > 1]
-        every = round(1.0 / self.validation_fraction)
-        held_out = several[every // 2 :: every] if len(several) > every // 2 else several[:1]
-        if len(held_out) == 0:
+        labels = np.asarray(rows.y)
+        several = np.flatnonzero(np.bincount(labels)[labels] > 1)
+        if len(several) == 0:
             raise ValueError(
                 f"n_samples={len(labels)} in {len(self.classes_)} classes, none of them of two rows, leave no row for "
                 "validation: give more, or n_iter_no_change=None"
             )
-        rest = np.setdiff1d(order, held_out)
-        return Batch(rows.x[rest], rows.y[rest]), Batch(rows.x[held_out], rows.y[held_out])  # type: ignore[index]
+        size = max(1, round(self.validation_fraction * len(several)))
+        held_out = several[stratified_rows(labels[several], (size,), seed, fair=True)[1]]
+        rest = np.setdiff1d(np.arange(len(labels)), held_out)
+        return chosen(rows, rest), chosen(rows, held_out)  # type: ignore[arg-type]
 
     @property
     def _n_features_out(self) -> int:

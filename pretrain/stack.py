@@ -18,7 +18,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from pretrain import fit, population, solution
-from pretrain.checkpoint import Checkpoints
+from pretrain.checkpoint import Checkpoints, fingerprint
 from pretrain.layers import Dense
 from pretrain.learners.classifier import Classifier, output_layer
 from pretrain.learners.partially_supervised import PartiallySupervised
@@ -96,7 +96,7 @@ def pretrain(
             are solved, which have no minibatches, the members.
 
     Raises:
-        ValueError: if the data or the sizes do not suit a learner.
+        ValueError: if the data or the sizes do not suit a learner, or the checkpoints are another run's.
     """
     if label_weight is not None:
         stages = partially_supervised(stages, train, label_weight)
@@ -106,20 +106,30 @@ def pretrain(
     monitors = {"train": paired(train, MONITOR_ROWS)}
     monitors |= {} if valid is None else {"valid": paired(valid, MONITOR_ROWS)}
     raw = train, monitors
+    run = "" if checkpoints is None else fingerprint(keys, train, monitors, augment)
     for index, stage in enumerate(stages):
         name = f"layer {index + 1}/{len(stages)}"
         stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
         within = {} if augment is None or isinstance(stage.learner, Solver) else {"lower": layers, "augment": augment}
         rows = raw if within else (train, monitors)
-        progress = _train(name, stage, *rows, stage_keys, None, checkpoints, report, chunk, mesh, **within)
+        kept, run = _named(checkpoints, stage, run)
+        progress = _train(name, stage, *rows, stage_keys, None, kept, report, chunk, mesh, **within)
         learner = population.broadcast(stage.learner, len(seeds))
         layer = trained_layer(learner, progress.params)
         layers.append(layer)
         params.append(progress.params)
         done.append(progress)
-        if index + 1 < len(stages):
+        if any(augment is None or isinstance(above.learner, Solver) for above in stages[index + 1 :]):
             train, monitors = _above(layer, train, monitors)
     return Pretrained(tuple(layers), tuple(params), tuple(stages), tuple(done))
+
+
+def _named(checkpoints: Checkpoints | None, stage: Stage, run: str) -> tuple[Checkpoints | None, str]:
+    """Checkpoints of a stage after the ``run`` so far, however long it is to be trained, and the run with it."""
+    if checkpoints is None:
+        return None, run
+    lasting = stage.replace(epochs=0)  # type: ignore[attr-defined]
+    return checkpoints.of(fingerprint(run, lasting)), fingerprint(run, stage)
 
 
 def _above(layer: Layer, train: Batch, monitors: dict[str, Batch]) -> tuple[Batch, dict[str, Batch]]:
@@ -128,7 +138,7 @@ def _above(layer: Layer, train: Batch, monitors: dict[str, Batch]) -> tuple[Batc
 
 
 def fine_tune(
-    layers: Sequence[Layer],
+    layers: Sequence[Layer] | Pretrained,
     stage: Stage,
     train: Batch,
     *,
@@ -146,9 +156,9 @@ def fine_tune(
     """Trains all layers together on an objective of their own; the `Progress`'s ``params`` are the networks.
 
     Args:
-        layers: pretrained layers, on which a new output layer is put where the learner is a `Classifier`; () starts
-            from the learner's own random initialisation. Layers that stay fixed (`KernelMap`, `Rescaling`), as long as
-            they are the lowest, are passed through only once.
+        layers: pretrained layers (or the stack), on which a new output layer is put where the learner is a
+            `Classifier`; () starts from the learner's own random initialisation. Layers that stay fixed (`KernelMap`,
+            `Rescaling`), as long as they are the lowest, are passed through only once.
         stage: the objective, its recipe and how long.
         train: the training rows.
         valid: if given, measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
@@ -164,9 +174,16 @@ def fine_tune(
         chunk: epochs a compiled call.
         mesh: the devices over which members and minibatches are divided (`pretrain.population.mesh`); of layers that
             are solved, which have no minibatches, the members.
+
+    Raises:
+        ValueError: if data, layers and learner do not suit each other, or the checkpoints are another run's.
     """
+    layers = layers.layers if isinstance(layers, Pretrained) else layers
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     monitors = {} if valid is None else {"valid": valid}
+    if checkpoints is not None:
+        run = fingerprint(stage_keys, train, monitors, layers, params, output, fixed, augment)
+        checkpoints, _ = _named(checkpoints, stage, run)
     held: list[Layer] = []
     before = 0.0
     if output is not None and (params is not None or not layers):
@@ -203,7 +220,7 @@ def _output_layer(
     chunk: int,
     mesh: Mesh | None,
 ) -> Progress:
-    """A softmax output alone, trained on the codes of layers that stay as they are."""
+    """A softmax output alone, trained on the codes of layers that stay as they are, by the keys of the fine-tuning."""
     if not isinstance(stage.learner, Classifier) or stage.learner.n_hidden:
         raise ValueError(f"the output layer is a Classifier without hidden layers; got {stage.learner}")
     for layer in layers:
@@ -317,6 +334,11 @@ def _train(
     resume = None
     if checkpoints is not None:
         resume = checkpoints.restore(folder, lambda: fit.begin(*arguments, **options))
+    if resume is not None and resume.epoch > stage.epochs:
+        raise ValueError(
+            f"the checkpoint of {name} has {resume.epoch} epochs, of which {stage.epochs} were asked for: remove it to "
+            "begin anew, or give the run another folder"
+        )
     progress = fit.run(
         *arguments,
         **options,

@@ -128,6 +128,29 @@ def test_values_are_judged_as_float32() -> None:
         check_examples(np.array([[0.0, 1e39]]))
 
 
+def test_constant_features_are_left_out_of_the_mean_variance() -> None:
+    """Digits in a frame of zeros: three features in four are constant, also once they are standardised."""
+    images = np.pad(np.asarray(pt.data.digits().train.x).reshape(-1, 8, 8), ((0, 0), (4, 4), (4, 4)))
+    rows = pt.Batch(jnp.asarray(images.reshape(len(images), -1)))
+    standardised = pt.pretrain([pt.Stage(pt.Standardise())], rows).network().layers[0](rows.x)
+    check_data(pt.GaussianRBM(2), pt.Batch(standardised), {})
+    check_data(pt.GaussianRBM(2), pt.Batch(jnp.stack([standardised] * 2)), {})
+    x = np.zeros((20, 6), np.float32)
+    x[:, 0] = 3.0 * (np.arange(20) % 2) - 1.5
+    with pytest.raises(ValueError, match=r"an average variance of 2\.25: subtract"):
+        check_examples(x, inputs="standardised")
+    with pytest.raises(ValueError, match="x has no feature that varies, all 20 rows are alike"):
+        check_examples(np.zeros((20, 6), np.float32), inputs="standardised")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_single_and_double_precision_are_examples(dtype: type) -> None:
+    check_examples(X.astype(dtype), inputs="unit")
+    for other in (np.float16, np.int64):
+        with pytest.raises(ValueError, match=f"x must be .*; got {other.__name__}: convert"):
+            check_examples(X.astype(other))
+
+
 def test_bad_run_arguments() -> None:
     train = pt.Batch(jnp.asarray(X), jnp.asarray(Y))
     with pytest.raises(ValueError, match="epochs must be a whole number of at least 1; got 0"):

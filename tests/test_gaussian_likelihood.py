@@ -18,6 +18,7 @@ from pretrain.generative import (
     DBN,
     annealed_importance_sampling,
     average_log_probability,
+    gibbs_chain,
     log_partition,
     temperatures,
 )
@@ -120,6 +121,24 @@ def test_average_log_probability_is_that_of_the_density(n_classes: int) -> None:
         single(params), single(rows), integrated(params, n_classes), n_classes, GaussianUnits()
     )
     np.testing.assert_allclose(mean, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_gibbs_chains_reach_the_density(learned: bool) -> None:
+    """Means, variances and labels, against the integral over the grid."""
+    params, values = gaussian(2, learned), grid(2)
+    density = np.exp(gaussian_log_weights(params, values, 2))
+    density /= density.sum()
+    chains = jax.jit(gibbs_chain, static_argnames=("n_classes", "visible"))(
+        single(params), jax.random.key(0), jnp.zeros((20_000, 4)), 60, 2, visible=GaussianUnits()
+    )
+    drawn = np.asarray(chains.visible, np.float64)
+    assert set(np.unique(drawn[:, 2:])) == {0.0, 1.0}
+    for moment in (lambda v: v, np.square):
+        expected, found = density @ moment(values), moment(drawn)
+        assert (np.abs(found.mean(axis=0) - expected) < SIGMAS * found.std(axis=0) / np.sqrt(len(found))).all()
+    means = np.asarray(chains.probabilities, np.float64)
+    assert (np.abs(means.mean(axis=0) - density @ values) < SIGMAS * means.std(axis=0) / np.sqrt(len(means))).all()
 
 
 def test_what_cannot_be_summed_out_is_refused() -> None:

@@ -183,6 +183,9 @@ def test_ais_refuses_wrong_sizes() -> None:
         annealed_importance_sampling(params, key, temperatures(5), jnp.zeros(4))
     with pytest.raises(ValueError, match="n_chains must be at least 2"):
         annealed_importance_sampling(params, key, temperatures(5), n_chains=1)
+    for betas in (np.linspace(0.0, 0.5, 9), np.linspace(1.0, 0.0, 9), [0.0, 0.5, 0.5, 1.0], [1.0]):
+        with pytest.raises(ValueError, match=r"betas must rise from 0 to 1"):
+            annealed_importance_sampling(params, key, betas)
 
 
 def test_average_log_probability_is_that_of_the_enumerated_machine() -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import nnx, struct
 
 import pretrain as pt
 
@@ -115,6 +115,8 @@ def test_what_cannot_be_loaded_cannot_be_saved(tmp_path: Path) -> None:
     many = pt.Network((pt.Dense(jnp.zeros((5, 2, 2)), jnp.zeros((5, 2))),))
     with pytest.raises(ValueError, match="take one member of the population first"):
         pt.save(many, tmp_path / "bad.npz")
+    with pytest.raises(ValueError, match="save keeps a Network or an Unrolled; got DBN: give"):
+        pt.save(pt.DBN((), (), ()), tmp_path / "bad.npz")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="there is no folder"):
         pt.save(network(), tmp_path / "absent" / "net.npz")
@@ -131,6 +133,32 @@ def test_predicting_checks_its_input() -> None:
         pt.encode(network(), np.zeros((2, 4), np.float32), depth=3)
     with pytest.raises(ValueError, match=r"y must lie in 0\.\.1; got 2"):
         pt.evaluate(network(), pt.Batch(jnp.zeros((2, 4)), jnp.array([0, 2])))
+
+
+def test_a_diverged_network_predicts_nothing() -> None:
+    batch = pt.Batch(jnp.ones((2, 2)), jnp.array([0, 1]))
+    diverged = pt.Network((pt.Dense(jnp.full((2, 2), jnp.nan), jnp.zeros(2), "linear"),), head=True)
+    assert np.isnan(pt.evaluate(diverged, batch))
+    with pytest.raises(ValueError, match="NaN or infinite, it has diverged"):
+        pt.predict(diverged, batch.x)
+
+
+@struct.dataclass
+class Halved:
+    """A layer of nobody's kind."""
+
+    n_in: int = struct.field(pytree_node=False, default=4)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return 0.5 * x
+
+
+def test_layers_of_other_kinds_are_used() -> None:
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(pt.encode(pt.Network((Halved(), *network().layers)), x, 1), 0.5 * x)
+    np.testing.assert_array_equal(
+        pt.predict(pt.Network((Halved(), *network().layers), head=True), x), pt.predict(network(), 0.5 * x)
+    )
 
 
 def every_kind() -> pt.Network:

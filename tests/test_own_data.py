@@ -6,10 +6,12 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.sparse import csr_matrix
 
 import pretrain as pt
 from benchmarks.__main__ import command
@@ -34,6 +36,20 @@ def test_other_numbers_stay_as_they_are() -> None:
     np.testing.assert_array_equal(examples(X.astype(np.int64)).batch.x, X.reshape(12, 12))
     np.testing.assert_array_equal(examples(X > 100).batch.x, (X > 100).reshape(12, 12))
     assert examples(X).batch.y is None
+
+
+def test_bytes_of_zeros_and_ones_are_no_grey_levels(tmp_path: Path) -> None:
+    binary = (X > 100).astype(np.uint8)
+    np.testing.assert_array_equal(examples(binary).batch.x, binary.reshape(12, 12))
+    (tmp_path / "dark").mkdir()
+    Image.fromarray(binary[0]).save(tmp_path / "dark" / "a.png")
+    np.testing.assert_array_equal(examples(tmp_path / "dark").batch.x[0] * 255, binary[0].reshape(12))
+
+
+def test_strings_as_objects_are_words() -> None:
+    found = examples(X, WORDS.astype(object))
+    assert found.classes == ("apple", "fig", "pear")
+    np.testing.assert_array_equal(found.batch.y, [2, 0, 1] * 4)
 
 
 def test_numbers_as_labels_keep_their_names_and_minus_one_is_none() -> None:
@@ -100,6 +116,13 @@ def test_every_class_has_its_share_of_every_part() -> None:
     assert examples(np.zeros((30, 2))).split().train.y is None
 
 
+def test_a_rare_class_has_a_training_row_and_the_seed_draws_its_others() -> None:
+    rare = examples(np.zeros((60, 2)), [0] * 58 + [1] * 2)
+    counts = {tuple(int((part.y == 1).sum()) for part in rare.split(seed=seed)) for seed in range(12)}
+    assert all(train >= 1 for train, _, _ in counts)
+    assert len(counts) > 1
+
+
 @pytest.mark.parametrize(
     ("source", "labels", "message"),
     [
@@ -110,6 +133,8 @@ def test_every_class_has_its_share_of_every_part() -> None:
         (X, [0, 1], r"shape \(12,\)"),
         (X, np.arange(12) + 0.5, "whole numbers or words"),
         (X, [-1] * 12, "which is none"),
+        (X, np.array([*WORDS[:11], np.nan], object), "must all be strings; got nan"),
+        (csr_matrix(X[0]), None, r"a sparse csr_matrix: use \.toarray\(\)"),
         ("nowhere.npz", None, "no file or folder nowhere.npz"),
     ],
 )
@@ -243,6 +268,49 @@ def test_predict_refuses_what_does_not_fit(labelled: Path, tmp_path: Path, capsy
     ]:
         assert command(["predict", "--net", str(net), "--data", str(data)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_predict_refuses_values_in_other_units(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.load(labelled / "my.npz")["x"]
+    assert json.loads((labelled / "net" / "about.json").read_text())["range"] == [0.0, 1.0]
+    for name, rows, code in (("grey", x.astype(np.float32), 2), ("unit", x / 255.0, 0)):
+        np.save(labelled / f"{name}.npy", rows)
+        assert command(["predict", "--net", str(labelled / "net"), "--data", str(labelled / f"{name}.npy")]) == code
+        found = capsys.readouterr()
+        assert ("lie in 0 to 255" in found.err) == (code == 2)
+        assert len(found.out.splitlines()) == (0 if code else len(x))
+    assert "net was fitted to in 0 to 1: give both in the same units" not in found.err
+
+
+def few_labels(folder: Path, n_labels: int) -> list[str]:
+    """The words that fit a stack to 200 digits, of which so many have labels."""
+    train = pt.data.digits().train
+    y = np.where(np.arange(200) < n_labels, np.asarray(train.y[:200]) % 2, -1)
+    np.savez(folder / "few.npz", x=np.asarray(train.x[:200]), y=y)
+    words = ["fit", "--data", str(folder / "few.npz"), "--stack", "rbm:4", "--out", str(folder / "net")]
+    return [*words, "--epochs", "1", "--tuning-epochs", "2", "--tuning-rates", "0.3"]
+
+
+def test_fewer_labels_than_a_minibatch_are_fine_tuned_on(tmp_path: Path) -> None:
+    assert command([*few_labels(tmp_path, 18), "--batch-size", "50"]) == 0
+    about = json.loads((tmp_path / "net" / "about.json").read_text())
+    assert about["tuning_batch_size"] < 18
+    assert set(about["errors_percent"]) == {"train", "valid", "test"}
+
+
+@pytest.mark.parametrize(
+    ("n_labels", "words", "message"),
+    [
+        (1, [], "fine-tuning needs labelled rows for training and for validation; got 1 and 0: label more"),
+        (18, ["--tuning-epochs", "0"], "epochs must be a whole number of at least 1; got 0"),
+    ],
+)
+def test_what_fine_tuning_lacks_is_found_before_a_layer_is_trained(
+    n_labels: int, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(pt, "pretrain", lambda *_, **__: pytest.fail("a layer is trained"))
+    assert command([*few_labels(tmp_path, n_labels), *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_reader_that_has_enough_is_no_error(

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from pretrain import Dense, Network, Progress, plots
+from pretrain import Dense, Network, Progress, Rescaling, plots
 
 RANDOM = np.random.default_rng(0)
 SHAPE = (4, 5)
@@ -40,13 +40,14 @@ def words(figure: Figure) -> str:
     return " | ".join(texts)
 
 
-@pytest.mark.parametrize("kind", ["layer", "network", "weights"])
+@pytest.mark.parametrize("kind", ["layer", "network", "standardised", "weights"])
 def test_filters_are_evenly_spaced_columns_each_at_its_own_scale(kind: str) -> None:
     weights = RANDOM.normal(size=(20, 10)) * np.arange(1, 11)
     layer = Dense(jnp.asarray(weights), jnp.zeros(10))
     given: Any = {
         "layer": layer,
         "network": Network((layer, Dense(jnp.zeros((10, 2)), jnp.zeros(2)))),
+        "standardised": Network((Rescaling(jnp.zeros(20), jnp.ones(20)), layer)),
         "weights": weights,
     }
     figure = plots.filters(given[kind], SHAPE, n=4)

@@ -153,6 +153,14 @@ def test_progress_is_judged_by_the_learners_own_measure() -> None:
     assert warnings(Progress(2, None, None, {"loss": one}, 0.0)) == []  # type: ignore[arg-type]
 
 
+def test_measures_by_other_names_are_shown_and_not_judged() -> None:
+    rising = columns({"loss": FALLING, "valid/explained": 1.0 - FALLING / 100, "valid/mse": FALLING / 100}, 1)
+    assert "valid explained" in measures(rising)
+    assert warnings(rising) == []
+    worse = columns({"loss": FALLING, "valid/explained": FALLING, "valid/loss": FALLING[::-1]}, 1)
+    assert "valid loss got worse" in warnings(worse)[0]
+
+
 def test_measures_are_means_over_finite_members() -> None:
     values = np.array([[4.0, 2.0, np.nan]])
     shown = measures({"loss": values, "valid/loss": values * np.nan, "dead_units": values})

@@ -18,6 +18,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pretrain as pt
+from pretrain import sklearn
 from pretrain.sklearn import PretrainedClassifier, RBMTransformer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -95,6 +96,29 @@ def test_partial_fits_are_one_run(digits: tuple[np.ndarray, np.ndarray]) -> None
         twice.partial_fit(np.where(X == 16, 17, X))
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_rows_that_no_minibatch_takes_are_few(digits: tuple[np.ndarray, np.ndarray], persistent: bool) -> None:
+    """19 rows, 10 an update at most: two updates of 9, beside as many chains as were asked for."""
+    X = digits[0][:19]
+    once = RBMTransformer(8, batch_size=10, persistent=persistent, random_state=3).partial_fit(X)
+    sampler = pt.PCD(n_chains=10) if persistent else pt.CD()
+    learner, recipe = pt.BernoulliRBM(8, sampler=sampler), pt.Momentum(0.1, 0.5, 0.5)
+    rows = pt.Batch(MinMaxScaler().fit_transform(X).astype(np.float32))  # type: ignore[arg-type]
+    seed = np.random.RandomState(3).randint(2**31 - 1)
+    whole = pt.run(learner, recipe, rows, epochs=1, batch_size=9, seeds=[seed])
+    np.testing.assert_array_equal(once.components_, np.asarray(whole.params.weights)[0].T)
+
+
+def test_the_batch_size_asked_for_is_kept_unless_fewer_rows_are_then_left() -> None:
+    for n_rows, most, expected in [(120, 10, 10), (19, 10, 9), (7, 10, 7), (10, 10, 10), (11, 10, 10), (150, 100, 75)]:
+        assert sklearn._batch_size(n_rows, most) == expected
+    left = np.array([[n % sklearn._batch_size(n, most) for most in range(1, 60)] for n in range(1, 300)])
+    steps = np.array([[-(-n // most) for most in range(1, 60)] for n in range(1, 300)])
+    assert (left < steps).all()
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1; got 0"):
+        sklearn._batch_size(5, 0)
+
+
 def test_partial_fit_goes_on_after_fit(digits: tuple[np.ndarray, np.ndarray], machine: RBMTransformer) -> None:
     before, components = machine.n_iter_, machine.components_.copy()
     more = pickle.loads(pickle.dumps(machine)).partial_fit(digits[0])
@@ -115,7 +139,8 @@ def test_in_a_pipeline_and_a_grid_search(digits: tuple[np.ndarray, np.ndarray]) 
 def test_classifier_in_a_grid_search_learns_names(digits: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = digits
     classifier = PretrainedClassifier((12,), pretraining="denoising", n_iter_no_change=50, random_state=0)
-    search = GridSearchCV(classifier, {"learning_rate": [1e-6, 0.5]}, cv=2, refit=False).fit(X, y)
+    rates = [0.0, 0.5]  # an output layer that stays at zero knows one class; any other rate may do as well
+    search = GridSearchCV(classifier, {"learning_rate": rates}, cv=2, refit=False).fit(X, y)
     assert search.best_params_ == {"learning_rate": 0.5}
     assert search.best_score_ > 0.8
     X, y = X[:60], y[:60]  # the shape of the halves, which is compiled
@@ -153,6 +178,36 @@ def test_validation_rows_are_of_every_class_and_never_a_class_alone() -> None:
     assert sorted(np.concatenate([train.x, valid.x])[:, 0]) == list(range(100))
     np.testing.assert_array_equal(y[valid.x[:, 0].astype(int)], valid.y)
     assert (classifier._split(rows, 1)[1].x != valid.x).any()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.4, 0.5])
+def test_the_share_of_validation_rows_is_that_asked_for_in_every_class(share: float) -> None:
+    y = np.repeat([0, 1], [60, 40])
+    classifier = PretrainedClassifier(n_iter_no_change=10, validation_fraction=share)
+    valid = classifier._split(pt.Batch(np.arange(100.0)[:, None], y), 0)[1]  # type: ignore[arg-type]
+    assert np.bincount(valid.y).tolist() == [round(60 * share), round(40 * share)]  # type: ignore[union-attr]
+
+
+def test_nothing_is_evaluated_without_validation_rows(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        given.append((args[1].patience, options["valid"]))
+        return pt.fine_tune(*args, **options)
+
+    monkeypatch.setattr(sklearn, "fine_tune", watched)
+    fitted = PretrainedClassifier((4,), pretraining=None, epochs=2, random_state=0).fit(*digits)
+    assert given == [(None, None)]
+    assert fitted.loss_curve_.shape == (2,)
+    assert not hasattr(fitted, "validation_scores_")
+
+
+def test_minus_one_is_a_class() -> None:
+    X, y = np.array([[0.0], [1.0]] * 4), np.array([-1, 1] * 4)
+    fitted = PretrainedClassifier((2,), pretraining=None, epochs=1, random_state=0).fit(X, y)
+    assert fitted.classes_.tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx, struct
 
@@ -177,6 +178,53 @@ def test_a_stack_resumes_from_its_checkpoints_bit_for_bit(
         jax.tree.map(np.testing.assert_array_equal, ours.history, theirs.history)
 
 
+def test_checkpoints_of_another_run_are_refused(data: pt.data.Splits, tmp_path) -> None:
+    """Other rates, seeds, rows, samplers, validation rows, layers below or layers to tune; more epochs go on."""
+    train, valid = (jax.tree.map(lambda leaf: leaf[:100], part) for part in data[:2])
+    low = pt.Stage(pt.BernoulliRBM(4), pt.Momentum(0.1), epochs=2, batch_size=20)
+    top = pt.Stage(pt.BernoulliRBM(3), pt.Momentum(0.1), epochs=2, batch_size=20)
+    kept, tuning = Checkpoints(tmp_path / "stack"), Checkpoints(tmp_path / "tuned")
+    first = pt.pretrain([low, top], train, checkpoints=kept)
+    with pytest.raises(ValueError, match="of layer 2/2 has 2 epochs, of which 1 were asked for"):
+        pt.pretrain([low, top.replace(epochs=1)], train, checkpoints=kept)
+    longer = pt.pretrain([low, top.replace(epochs=3)], train, checkpoints=kept)
+    assert [each.epoch for each in longer.progress] == [2, 3]
+    others = [
+        ([low.replace(optimizer=pt.Momentum(0.2)), top], train, {}),
+        ([low.replace(learner=pt.BernoulliRBM(4, sampler=pt.CD(5))), top], train, {}),
+        ([low, top], train, {"seeds": [1]}),
+        ([low, top], train._replace(x=1.0 - train.x), {}),
+        ([low, top], train, {"valid": valid}),
+        ([low.replace(epochs=3), top], train, {}),  # the layer below is another
+    ]
+    for stages, rows, options in others:
+        with pytest.raises(ValueError, match=r"layer-[12]-of-2 holds the checkpoint of another run"):
+            pt.pretrain(stages, rows, checkpoints=kept, **options)
+    stage = pt.Stage(Classifier(10), pt.Sgd(0.5), epochs=1, batch_size=20)
+    pt.fine_tune(first.layers, stage, train, checkpoints=tuning)
+    with pytest.raises(ValueError, match="fine-tuning holds the checkpoint of another run"):
+        pt.fine_tune(pt.shuffle(first.layers, population.member_keys([0])), stage, train, checkpoints=tuning)
+
+
+def test_a_progress_of_another_run_is_refused(data: pt.data.Splits) -> None:
+    train = jax.tree.map(lambda leaf: leaf[:100], data.train)
+    options = {"batch_size": 20, "epochs": 2}
+    start = pt.run(pt.BernoulliRBM(4), pt.Momentum(0.1), train, **options)
+    for learner, optimizer, others, message in (
+        (pt.BernoulliRBM(3), pt.Momentum(0.1), {}, r"weights is \(\(1, 64, 4\), .* here it is \(\(1, 64, 3\)"),
+        (pt.BernoulliRBM(4), pt.Sgd(0.1), {}, "opt_state.* here it is missing"),
+        (pt.BernoulliRBM(4), pt.Momentum(0.1), {"seeds": [0, 1]}, r"here it is \(\(2, "),
+        (
+            pt.BernoulliRBM(4),
+            pt.Momentum(0.1),
+            {"probe": True, "epochs": 3},
+            "was measured by reconstruction_error, this",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pt.run(learner, optimizer, train, resume=start, **options | others)
+
+
 def test_unrolled_stack_reconstructs_and_fine_tunes(
     data: pt.data.Splits, autoencoders: pt.Pretrained, tmp_path
 ) -> None:
@@ -206,6 +254,30 @@ def test_a_diverged_member_neither_stops_nor_harms_the_others(data: pt.data.Spli
     alone = [stage.replace(optimizer=pt.Sgd(0.001)) for stage in stages]
     single = pt.pretrain(alone, data.train, seeds=SEEDS[:1])
     np.testing.assert_allclose(both.layers[1].weights[0], single.layers[1].weights[0], atol=1e-5)
+
+
+def test_usual_mistakes_are_told(data: pt.data.Splits, autoencoders: pt.Pretrained) -> None:
+    """And the stack itself, or one network's layers stacked, may be given to be fine-tuned."""
+    stage, train = TUNING.replace(epochs=1, patience=None), data.train
+    of_stack = pt.fine_tune(autoencoders, stage, train, seeds=SEEDS)
+    one = pt.member(autoencoders.layers, 1)
+    twice = pt.fine_tune(pt.stacked([one, one]), stage, train, seeds=[1, 1])
+    for params, index in ((of_stack.params, 1), (twice.params, 0), (twice.params, 1)):
+        for ours, theirs in zip(params.layers, of_stack.params.layers, strict=True):
+            np.testing.assert_allclose(ours.weights[index], theirs.weights[1], atol=1e-6)
+    with pytest.raises(ValueError, match=r"without a member axis: give pretrain\.stacked"):
+        pt.fine_tune(one, stage, train, seeds=[1])
+    with pytest.raises(ValueError, match=r"flax\.struct\.dataclasses of numbers; \.init is <function"):
+        pt.run(pt.BernoulliRBM(4), optax.adam(1e-3), train, epochs=1, batch_size=20)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"of numbers; \.schedule is <function"):
+        pt.pretrain([pt.Stage(pt.BernoulliRBM(4), pt.Sgd(0.1, lambda epoch: 1.0), 1, 20)], train)
+    images = pt.Batch(train.x.reshape(-1, 8, 8))
+    with pytest.raises(
+        ValueError, match=r"shape \(1197, 8, 8\), rows of their own for 1197 members, .* are 1: flatten"
+    ):
+        pt.run(pt.BernoulliRBM(4), pt.Sgd(0.1), images, epochs=1, batch_size=20)
+    with jax.enable_x64(True), pytest.raises(ValueError, match="leave JAX_ENABLE_X64 out"):
+        pt.run(pt.BernoulliRBM(4), pt.Sgd(0.1), train, epochs=1, batch_size=20)
 
 
 def test_the_loss_must_suit_the_decoder(data: pt.data.Splits, autoencoders: pt.Pretrained) -> None:

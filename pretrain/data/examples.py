@@ -1,8 +1,9 @@
 """Your own data: arrays, ``.npy`` and ``.npz`` files, and folders of images, as the batches the package trains on.
 
-Rows are flattened and become float32. Unsigned bytes are grey levels and are divided by 255; all other numbers are
-taken as they are. Labels may be numbers or words: they become 0, 1, .. in the order of the sorted names, which are
-kept. A whole number of -1 is no label (`pretrain.types.UNLABELLED`).
+Rows are flattened and become float32. Unsigned bytes are grey levels and are divided by 255, but for an array of them
+that holds only 0 and 1: these, and all other numbers, are taken as they are. Labels may be numbers or words: they
+become 0, 1, .. in the order of the sorted names, which are kept. A whole number of -1 is no label
+(`pretrain.types.UNLABELLED`).
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pretrain.checks import check_examples
 from pretrain.data.errors import BadFile
-from pretrain.data.splits import Splits, stratified_rows
+from pretrain.data.splits import Splits, classes_of, part_of, stratified_rows
 from pretrain.types import UNLABELLED, Batch
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -37,7 +37,9 @@ class Examples(NamedTuple):
     shape: tuple[int, ...]
 
     def split(self, valid: float = 1 / 6, test: float = 1 / 6, seed: int = 0) -> Splits:
-        """Divides the rows at random into training, validation and test rows, each with its share of every class.
+        """Divides the rows at random into training, validation and test rows, each with its share of every class,
+        rounded up or down by chance. A class of few rows has at least one for training, if there are as many training
+        rows as classes.
 
         Args:
             valid: share of the validation rows.
@@ -45,7 +47,7 @@ class Examples(NamedTuple):
             seed: of the split.
 
         Raises:
-            ValueError: if a part would have no rows.
+            ValueError: if a part would have no rows, or the rows have pairs by row number (`with_neighbours`).
         """
         n_rows = len(self.batch.x)
         sizes = round(valid * n_rows), round(test * n_rows)
@@ -54,9 +56,8 @@ class Examples(NamedTuple):
                 f"{n_rows} rows cannot be divided into shares of {valid:.3g} for validation and {test:.3g} for "
                 "testing: each part needs a row, and the training rows are what is left"
             )
-        labels = np.zeros(n_rows, np.int32) if self.batch.y is None else np.asarray(self.batch.y)
-        parts = stratified_rows(labels, sizes, seed)
-        return Splits(*(jax.tree.map(lambda field, rows=rows: field[rows], self.batch) for rows in parts))
+        parts = stratified_rows(classes_of(self.batch), sizes, seed, fair=True)
+        return Splits(*(part_of(self.batch, rows, "batch") for rows in parts))
 
 
 def examples(
@@ -67,8 +68,10 @@ def examples(
     Args:
         source: an array ``[rows, ...]``; a ``.npy`` file of one; a ``.npz`` file of an array ``x`` (or of one array of
             any name) and, if there are labels, ``y``; or a folder of images, which become grey: one sub-folder a
-            class, or images alone, without labels.
-        labels: ``[rows]`` whole numbers or words, or a ``.npy`` file of them, where the source has none.
+            class, or images alone, without labels. Images, and an array of uint8 with any number above 1, are divided
+            by 255; uint8 numbers that are all 0 or 1 stay 0 and 1.
+        labels: ``[rows]`` whole numbers or words (strings, also as objects, as a pandas column gives them), or a
+            ``.npy`` file of them, where the source has none.
         size: (height, width) to which the images of a folder are scaled; None: they must all have one size.
         classes: the names there may be, in order, as another `Examples` has them; (): those that occur.
 
@@ -76,21 +79,25 @@ def examples(
         BadFile: a file that cannot be read, or is not what it must be; the message names it.
         ValueError: the numbers or the labels are not such as the package can train on.
     """
-    if isinstance(source, str | os.PathLike):
+    if hasattr(source, "toarray"):
+        raise ValueError(f"examples must be a dense array; got a sparse {type(source).__name__}: use .toarray()")
+    named = isinstance(source, str | os.PathLike)
+    images = named and Path(source).is_dir()
+    if named:
         x, found = _read(Path(source), size)
         if labels is not None and found is not None:
             raise ValueError(f"{source} has labels of its own: give no others")
         labels = found if labels is None else labels
     else:
         x = np.asarray(source)
-    if size is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
+    if size is not None and not images:
         raise ValueError(f"size={size} is for folders of images; an array has its size: scale it first")
     if x.dtype.kind not in "biuf":
         raise ValueError(f"examples must be numbers; got an array of {x.dtype}")
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"examples must have shape [rows, ...] with at least one row and feature; got {x.shape}")
     rows = x.reshape(len(x), -1).astype(np.float32)
-    rows = rows / np.float32(255) if x.dtype == np.uint8 else rows
+    rows = rows / np.float32(255) if x.dtype == np.uint8 and (images or x.max() > 1) else rows
     check_examples(rows)
     if isinstance(labels, str | os.PathLike):
         labels = _array(Path(labels))
@@ -104,6 +111,13 @@ def _numbered(labels: np.ndarray, n_rows: int, classes: tuple[str, ...]) -> tupl
         raise ValueError(f"labels must have shape ({n_rows},), one a row; got {labels.shape}")
     if labels.dtype.kind == "f" and (labels == np.round(labels)).all():
         labels = labels.astype(np.int64)
+    if labels.dtype.kind == "O":
+        if strange := [label for label in labels if not isinstance(label, str)]:
+            raise ValueError(
+                f"labels of type object must all be strings; got {strange[0]!r}: give whole numbers as an array of "
+                f"integers, {UNLABELLED} where there is none"
+            )
+        labels = labels.astype(str)
     if labels.dtype.kind not in "biuUS":
         raise ValueError(f"labels must be whole numbers or words; got {labels.dtype}")
     if labels.dtype.kind == "S":

@@ -89,7 +89,7 @@ def _least(values: Array, k: int) -> Array:
 
 def with_neighbours(batch: Batch, k: int) -> Batch:
     """The batch with its rows' k nearest neighbours as ``pair``: row numbers ``[rows, k]``, of which a run draws one
-    whenever the row comes up.
+    whenever the row comes up. Take a part of the rows before: their numbers are those of this batch.
 
     Raises:
         ValueError: see `neighbours`.

@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from pretrain.checks import check_sizes
 from pretrain.generative.gibbs import check_machine
@@ -79,7 +80,6 @@ def _softplus_increment(x: Array, low: Array, high: Array) -> Array:
     return step * jnp.maximum(x, 0.0) + jnp.log1p(jax.nn.sigmoid(-low * magnitude) * jnp.expm1(-step * magnitude))
 
 
-@functools.partial(jax.jit, static_argnames=("n_chains", "n_classes", "visible"))
 def annealed_importance_sampling(
     params: RBMParams,
     key: Array,
@@ -104,8 +104,20 @@ def annealed_importance_sampling(
         visible: kind of the others, Bernoulli, Gaussian (with its variances where these were learned) or softmax.
 
     Raises:
-        ValueError: if the sizes do not agree, or the parameters are not of such a machine.
+        ValueError: if the sizes do not agree, the parameters are not of such a machine, or the temperatures do not rise
+            from 0 to 1.
     """
+    if not isinstance(betas, Tracer):
+        steps = np.asarray(betas)
+        if steps.ndim != 1 or steps.size < 2 or steps[0] != 0.0 or steps[-1] != 1.0 or (np.diff(steps) <= 0.0).any():
+            raise ValueError(f"betas must rise from 0 to 1; got {steps}: take pretrain.generative.temperatures(count)")
+    return _annealed(params, key, betas, base_bias, n_chains=n_chains, n_classes=n_classes, visible=visible)
+
+
+@functools.partial(jax.jit, static_argnames=("n_chains", "n_classes", "visible"))
+def _annealed(
+    params: RBMParams, key: Array, betas: Any, base_bias: Array | None, *, n_chains: int, n_classes: int, visible: Units
+) -> AISEstimate:
     check_machine(params, n_classes, visible)
     check_sizes(n_chains=n_chains)
     if n_chains < 2:

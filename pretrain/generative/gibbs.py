@@ -1,4 +1,4 @@
-"""Block Gibbs sampling of a Bernoulli RBM, with or without a group of label units in its visible layer.
+"""Block Gibbs sampling of an RBM, with or without a group of label units in its visible layer.
 
 The last ``n_classes`` visible units, if there are any, are one softmax group: exactly one of them is on. Given the
 hidden units the two parts are independent::
@@ -8,7 +8,8 @@ hidden units the two parts are independent::
     P(h_j = 1 | v) = sigmoid(c_j + sum_i v_i W_ij)           i: all visible units
 
 A step of the chain draws all hidden units given the visible ones, then all visible units given those. With labels
-clamped it samples ``P(v | label)``: how a deep belief network draws a digit of a given class.
+clamped it samples ``P(v | label)``: how a deep belief network draws a digit of a given class. Gaussian visible units
+are drawn from ``N(b_i + sum_j W_ij h_j, s_i^2)`` and heard as ``v_i / s_i^2``.
 
 References: Hinton, Osindero & Teh, *A fast learning algorithm for deep belief nets*, Neural Computation 18 (2006);
 Larochelle & Bengio, *Classification using discriminative restricted Boltzmann machines*, ICML 2008 (label units).
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pretrain.learners.rbm import RBMParams, hidden_probabilities, sample
+from pretrain.learners.rbm import RBM, RBMParams, sample
 from pretrain.units import BernoulliUnits, GaussianUnits, SoftmaxUnits, Units, WithLabels
 
 
@@ -31,7 +32,7 @@ class Chains(NamedTuple):
 
     Attributes:
         visible: ``[chains, visible]`` samples, label units included.
-        probabilities: ``[chains, visible]`` those that the samples were drawn from.
+        probabilities: ``[chains, visible]`` those that the samples were drawn from (of Gaussian units the means).
     """
 
     visible: Array
@@ -76,21 +77,32 @@ def join_labels(x: Array, labels: Array | None, n_classes: int) -> Array:
 
 
 def gibbs_step(
-    params: RBMParams, key: Array, visible: Array, n_classes: int = 0, labels: Array | None = None
+    params: RBMParams,
+    key: Array,
+    values: Array,
+    n_classes: int = 0,
+    labels: Array | None = None,
+    visible: Units = BernoulliUnits(),
 ) -> Chains:
     """``v -> h -> v``; ``labels`` ``[chains]`` clamps the label units."""
+    rbm = RBM(params.weights.shape[1], visible, n_classes=n_classes)
     hidden_key, visible_key = jax.random.split(key)
-    hidden = sample(hidden_key, hidden_probabilities(params, visible))
-    total = hidden @ params.weights.T + params.visible_bias
-    units = visible_units(n_classes)
-    chains = Chains(units.sample(visible_key, total), units.mean(total))
+    hidden = sample(hidden_key, jax.nn.sigmoid(rbm.hidden_input(params, values)))
+    total, units = rbm.visible_input(params, hidden), rbm.visible_units
+    chains = Chains(units.sample(visible_key, total, params.log_variance), units.mean(total))
     if labels is None:
         return chains
     return Chains(*(join_labels(part[..., :-n_classes], labels, n_classes) for part in chains))
 
 
 def gibbs_chain(
-    params: RBMParams, key: Array, start: Array, n_steps: Any, n_classes: int = 0, labels: Array | None = None
+    params: RBMParams,
+    key: Array,
+    start: Array,
+    n_steps: Any,
+    n_classes: int = 0,
+    labels: Array | None = None,
+    visible: Units = BernoulliUnits(),
 ) -> Chains:
     """Runs Gibbs chains side by side.
 
@@ -101,11 +113,13 @@ def gibbs_chain(
         n_steps: how many steps; may be traced. After 0 the chains are where they started.
         n_classes: how many label units there are.
         labels: ``[chains]`` integers to which the label units are clamped, or None to sample them.
+        visible: kind of the other visible units, Bernoulli, Gaussian (with its variances where these were learned) or
+            softmax.
 
     Raises:
         ValueError: if the shapes do not agree.
     """
-    check_machine(params, n_classes)
+    check_machine(params, n_classes, visible)
     if start.shape[-1] != params.weights.shape[0]:
         raise ValueError(
             f"start must have {params.weights.shape[0]} visible units, label units included; got {start.shape[-1]}"
@@ -116,6 +130,6 @@ def gibbs_chain(
         start = join_labels(start[..., :-n_classes], labels, n_classes)
 
     def step(index: Array, chains: Chains) -> Chains:
-        return gibbs_step(params, jax.random.fold_in(key, index), chains.visible, n_classes, labels)
+        return gibbs_step(params, jax.random.fold_in(key, index), chains.visible, n_classes, labels, visible)
 
     return jax.lax.fori_loop(0, n_steps, step, Chains(start, start))
