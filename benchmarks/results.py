@@ -48,14 +48,19 @@ def store(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     new = [finite(line) for line in lines]
     keys = {_key(line) for line in new}
     kept = [line for line in read_results(path) if _key(line) not in keys]
+    _write(path, [*kept, *new])
+    journal, entries = path.parent / JOURNAL, [[path.name, *_key(line)] for line in new]
+    _write(journal, [*(entry for entry in read_results(journal) if entry not in entries), *entries])
+
+
+def _write(path: Path, lines: Sequence[Any]) -> None:
+    """Puts the lines in the place of a file, whole or not at all."""
     whole = path.with_suffix(".tmp")
     with whole.open("w") as file:
-        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in (*kept, *new))
+        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
     os.replace(whole, path)
-    with (path.parent / JOURNAL).open("a") as file:
-        file.writelines(json.dumps([path.name, *_key(line)]) + "\n" for line in new)
 
 
 def done_here(path: Path) -> list[dict[str, Any]]:
@@ -75,6 +80,9 @@ def _key(line: dict[str, Any]) -> tuple[Any, ...]:
 def only_run(folder: Path) -> Iterator[None]:
     """Holds a folder of results for this process: two runs would overwrite each other's checkpoints.
 
+    The file ``.lock`` stays when the run is over: were it removed, a run that had just opened it would hold a file that
+    no other run sees.
+
     Raises:
         UsageError: if another process holds it.
     """
@@ -85,10 +93,7 @@ def only_run(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UsageError(f"another run is writing to {folder}: wait for it, or give another --out") from error
-        try:
-            yield
-        finally:
-            (folder / ".lock").unlink(missing_ok=True)
+        yield
 
 
 def finite(value: Any) -> Any:

@@ -23,7 +23,7 @@ from benchmarks.precision import products
 from benchmarks.provenance import commit, device, peak_memory, versions
 from benchmarks.results import done_here, only_run, store
 from benchmarks.selection import Choice, by_json, combinations, select, with_values
-from benchmarks.stacks import Stacks
+from benchmarks.stacks import Stacks, named
 from benchmarks.tasks import Context, Trained
 from benchmarks.waves import in_a_wave, populations
 from pretrain.checkpoint import Checkpoints
@@ -111,7 +111,7 @@ def run(
                 if seeds:
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     names = of[0] if len(set(of)) == 1 else of
-                    folder = f"{row.name}-{digest(name, names)}-{'-'.join(map(str, seeds))}"
+                    folder = f"{row.name}-{digest(name, names)}-{named(seeds)}"
                     kept = Checkpoints(checkpoints / folder)
                     lent = context._replace(checkpoints=kept)
                     trained = experiment.task.train(dataclasses.replace(plan, data=names), splits, seeds, lent)

@@ -21,7 +21,7 @@ from benchmarks.experiment import Plan, Range, UsageError, declared, replaced
 from benchmarks.tasks import Context, Task
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.optim import Linear, WarmUp
+from pretrain.optim import Inverse, Linear, WarmUp
 from pretrain.population import grouped
 from pretrain.stage import Stage
 
@@ -146,6 +146,8 @@ def _shortened(schedule: Any, part: float) -> Any:
     """The schedule over a part of its epochs."""
     if isinstance(schedule, WarmUp):
         return WarmUp(part * schedule.epochs, _shortened(schedule.then, part))
+    if isinstance(schedule, Inverse):
+        return Inverse(schedule.rate / part)
     return Linear(part * schedule.end, part * schedule.start) if isinstance(schedule, Linear) else schedule
 
 

@@ -26,6 +26,13 @@ from pretrain.stack import MONITOR_ROWS, Pretrained, pretrain
 from pretrain.types import Batch
 
 
+def named(seeds: Sequence[int]) -> str:
+    """Seeds as a part of a file's name, short however many there are: the first, the last and a digest of all; of one
+    seed, itself.
+    """
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}-{digest(*seeds)}"
+
+
 class Stacks:
     """The stacks of one pretraining.
 
@@ -57,7 +64,7 @@ class Stacks:
             self._name = name
         if own in self._kept:
             return self._kept[own][0], True
-        folder = f"stack-{digest(name, plan.data)}-{'-'.join(map(str, seeds))}"
+        folder = f"stack-{digest(name, plan.data)}-{named(seeds)}"
         checkpoints = None if self._folder is None else Checkpoints(self._folder / folder)
         train, valid = self.paired(plan.pairs, data)
         stack = pretrain(

@@ -37,7 +37,7 @@ def fingerprint(*what: Any) -> str:
     for leaf in leaves:
         array = np.asarray(_plain(leaf))
         name.update(f"{array.dtype} {array.shape}".encode())
-        name.update(_shown(leaf) if array.dtype == object else array.tobytes())
+        name.update(_shown(leaf) if array.dtype == object else np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return name.hexdigest()[:16]
 
 

@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import pretrain as pt
 from benchmarks import runner
 from benchmarks.__main__ import EXPERIMENTS, main
-from benchmarks.results import JOURNAL, only_run, read_results, store
+from benchmarks.experiment import Plan, UsageError
+from benchmarks.papers.larochelle2009 import tuning
+from benchmarks.results import JOURNAL, done_here, only_run, read_results, store
+from benchmarks.stacks import named
 from benchmarks.tasks.classification import Classification
 from pretrain.data import digits
 
@@ -135,6 +139,30 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
     assert "another run is writing to" in capsys.readouterr().err
 
 
+def test_a_run_that_waited_for_the_folder_and_one_that_comes_later_do_not_both_hold_it(tmp_path: Path) -> None:
+    """It had opened the lock of the run before, and takes it when that is over."""
+    fcntl = pytest.importorskip("fcntl")
+    with only_run(tmp_path):
+        waiting = (tmp_path / ".lock").open("w")
+    with waiting:
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(UsageError, match="another run is writing to"), only_run(tmp_path):
+            pass
+    with only_run(tmp_path):
+        pass
+
+
+def test_a_hundred_seeds_side_by_side_have_checkpoints_of_short_names(tmp_path: Path) -> None:
+    """Their stack's and their fine-tuning's; and other seeds others."""
+    plan = Plan((pt.Stage(pt.Autoencoder(2), pt.Sgd(0.1), 1, 300),), tuning(0.5, 1, 300))
+    row = dataclasses.replace(EXPERIMENT.row("shallow"), plans={"smoke": plan})
+    options = {"n_seeds": 100, "wave": 100, "data": lambda _: digits(), "out": tmp_path, "interactive": False}
+    results = runner.run(EXPERIMENT, "smoke", [row], **options)
+    assert len(read_results(results)) == 100
+    assert named([7]) == "7"
+    assert len({named(seeds) for seeds in ([0, 1, 9], [0, 2, 9], [0, 9], [9])}) == 4
+
+
 def test_an_absent_data_folder_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     absent = tmp_path / "absent"
     assert main(["mnist", "--data-dir", str(absent), "--out", str(tmp_path)]) == 2
@@ -195,6 +223,17 @@ def test_a_damaged_last_line_is_dropped_and_any_other_is_refused(tmp_path: Path)
     path.write_text('{"a": \n{"a": 3}\n')
     with pytest.raises(ValueError, match="line 1: not JSON"):
         read_results(path)
+
+
+def test_a_killed_entry_of_the_journal_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    store(path, [result("a", 1)])
+    with (tmp_path / JOURNAL).open("a") as file:
+        file.write('["results.jsonl", "b')
+    for row in "cda":
+        store(path, [result(row, 3)])
+    assert sorted(line["row"] for line in done_here(path)) == ["a", "c", "d"]
+    assert len(read_results(tmp_path / JOURNAL)) == 3
 
 
 def test_results_that_came_with_a_checkout_are_computed_again(tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA as SklearnPCA
 
+import pretrain as pt
 from benchmarks.__main__ import main
+from benchmarks.experiment import Plan
 from benchmarks.results import read_results
+from benchmarks.tasks import Trained
+from benchmarks.tasks.likelihood import Annealing, Likelihood, base_biases, networks
 from pretrain.data import binarised, digits
+from pretrain.generative import annealed_importance_sampling, temperatures
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -84,6 +90,26 @@ def test_log_probabilities_are_those_of_the_exact_partition_function(some: Path)
         assert low <= line["test_log_probability"] <= high
         assert independent - 1.0 < line["test_log_probability"] < 0.0
     assert (some / "likelihood" / "smoke" / "samples.svg").stat().st_size > 0
+
+
+def test_seeds_are_annealed_by_draws_of_their_own_and_what_is_compared_by_the_same() -> None:
+    """Two members that are one network: their estimates differ; seed 0's is that of the fixed key, to the bit."""
+    data = binarised(digits())
+    data = data._replace(**{name: jax.tree.map(lambda leaf: leaf[:40], getattr(data, name)) for name in data._fields})
+    stages = [pt.Stage(pt.BernoulliRBM(n), pt.Sgd(0.1), 1, 20) for n in (24, 22)]
+    plan = Plan(tuple(stages), score=Annealing(20, 5, 3, 2))
+    trained = Trained(pt.pretrain(stages, data.train, seeds=[3, 3]), False, None)
+    first, second = Likelihood().results(plan, trained, data, [0, 1], (8, 8))
+    dbn = pt.member(networks(trained), 0)
+    base = base_biases(dbn, data.train)
+    fixed = annealed_importance_sampling(dbn.top, jax.random.key(0), temperatures(20), base, 5)
+    bound = dbn.bound(data.test.x, fixed.log_z, n_samples=3)
+    assert first["log_z"] == float(fixed.log_z) != second["log_z"]
+    assert first["test_log_probability"] == float(bound.mean)
+    gaps = [line["test_log_probability"] + line["log_z"] for line in (first, second)]
+    assert gaps[0] != gaps[1]  # the draws of the bound too
+    scores = Likelihood().score(plan, trained, data)
+    assert scores[0] == scores[1] == -first["valid_log_probability"]
 
 
 def test_principal_components_are_those_of_scikit_learn(some: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.linalg import eigh
 from scipy.special import expit, log_softmax
 
-from pretrain import Batch, Dense, Embedding, Momentum, SlowFeatures, data, fit, member
+from pretrain import Batch, Dense, Embedding, Momentum, SlowFeatures, data, fit, member, report
 from pretrain.data.neighbours import with_neighbours
 from pretrain.learners.embedding import EmbeddingParams, others
 from pretrain.learners.slow_features import NOISE, SlowFeatureParams
@@ -32,8 +33,9 @@ def rows(seed: int, n_rows: int = ROWS) -> np.ndarray:
 
 @jax.jit
 def gradient(learner: Any, params: Any, batch: Batch) -> Any:
-    """The gradient and the metrics of a learner that has no state and draws nothing."""
-    grads, _, metrics = learner.gradient(params, (), batch, jax.random.key(0))
+    """The gradient and the metrics of a learner that draws nothing, on the rows that it begins with."""
+    _, state = learner.init(jax.random.key(0), batch)
+    grads, _, metrics = learner.gradient(params, state, batch, jax.random.key(0))
     return grads, metrics
 
 
@@ -48,7 +50,8 @@ LEARNERS = {
 
 def params_of(learner: Any) -> Any:
     """Float64 parameters, larger than the initial ones, so that some pairs are within the margin and some are not."""
-    initial, _ = learner.init(jax.random.key(0), Batch(jnp.asarray(rows(0), jnp.float32)))
+    some = Batch(jnp.asarray(rows(0), jnp.float32), jnp.zeros(ROWS, int))
+    initial, _ = learner.init(jax.random.key(0), some)
     random = np.random.default_rng(3)
     return jax.tree.map(lambda leaf: jnp.asarray(0.7 * random.standard_normal(leaf.shape)), initial)
 
@@ -117,9 +120,11 @@ def test_objectives_are_numpys_and_gradients_finite_differences(learner: Any) ->
         by_hand: Any = embedding_measures if isinstance(learner, Embedding) else slow_measures
         expected = by_hand(learner, params, batch)
         grads, found = gradient(learner, params, batch)
-        assert found.keys() == expected.keys()
+        measures = learner.evaluate(params, batch, key)
+        assert measures.keys() == expected.keys() == found.keys() | ({"error"} & expected.keys())
         for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+            np.testing.assert_allclose(measures[name], value, rtol=1e-9, err_msg=name)
+            np.testing.assert_allclose(found.get(name, value), value, rtol=1e-9, err_msg=name)
 
         flat, unravel = ravel_pytree(params)
         steps = 1e-6 * jnp.eye(flat.size)
@@ -129,13 +134,46 @@ def test_objectives_are_numpys_and_gradients_finite_differences(learner: Any) ->
         np.testing.assert_allclose(ravel_pytree(grads)[0], slopes, rtol=1e-5, atol=1e-8)
 
 
+def test_of_all_minibatches_the_mean_supervised_gradient_is_the_objectives() -> None:
+    """Over every minibatch of two of seven rows, of which two have labels; and so is the mean cross-entropy."""
+    learner, key = LEARNERS["output"], jax.random.key(0)
+    pairs = np.array(list(itertools.combinations(range(ROWS), 2)))
+    with jax.enable_x64(True):
+        batch = Batch(jnp.asarray(rows(1)), jnp.asarray([-1, -1, 2, -1, -1, 0, -1]), jnp.asarray(rows(2)))
+        params, (_, state) = params_of(learner), learner.init(key, batch)
+        parts = jax.tree.map(lambda leaf: leaf[pairs], batch)
+
+        @jax.jit
+        def mean(learner: Any) -> Any:
+            found = jax.vmap(lambda part: learner.gradient(params, state, part, key)[::2])(parts)
+            return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
+
+        (grads, metrics), (own, _) = mean(learner), mean(learner.replace(supervised_weight=0.0))
+        objective = jax.value_and_grad(lambda params: learner.evaluate(params, batch, key)["cross_entropy"])
+        value, expected = jax.jit(objective)(params)
+        np.testing.assert_allclose(metrics["cross_entropy"], value, rtol=1e-6)
+        for a, b, c in zip(*map(jax.tree.leaves, (grads, own, expected)), strict=True):
+            np.testing.assert_allclose(a - b, learner.supervised_weight * c, rtol=1e-5, atol=1e-9)
+
+
+def test_minibatches_without_labels_leave_the_history_finite() -> None:
+    """Of ten minibatches nine have none: nothing of the training is reported as diverged; the monitor tells errors."""
+    x = np.float32(rows(1, 40))
+    batch = Batch(jnp.asarray(x), jnp.where(jnp.arange(40) == 7, 2, -1), jnp.asarray(x[::-1]))
+    options = {"epochs": 2, "batch_size": 4, "monitors": {"valid": batch}, "chunk": 2}
+    history = fit.run(LEARNERS["output"], Momentum(0.01), batch, **options).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert "valid/error" in history
+    assert "diverged" not in report.measures(history)
+
+
 @pytest.mark.parametrize("name", ["internal", "internal-l1", "output"])
 def test_rows_that_coincide_are_repelled_without_a_direction(name: str) -> None:
     """The loss is that of distance 0, and gradients are finite: only cross-entropy has a direction to offer."""
     learner = LEARNERS[name]
     x = jnp.ones((4, FEATURES))
-    params, _ = learner.init(jax.random.key(0), Batch(x))
     batch = Batch(x, jnp.full(4, -1), x)
+    params, _ = learner.init(jax.random.key(0), batch)
     grads, measures = gradient(learner, params, batch)
     margin = learner.margin if learner.distance == "l1" else learner.margin**2
     np.testing.assert_allclose(measures["margin_loss"], margin, rtol=1e-6)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -109,6 +110,18 @@ def test_successive_halving_lets_the_best_go_on(tmp_path: Path) -> None:
     short = selection.shortened(plan, 0.25).fine_tuning
     assert short is not None
     assert (short.epochs, short.optimizer.schedule.end) == (2, 2.0)  # type: ignore[union-attr]
+
+
+SCHEDULES = (pt.Linear(8.0, 4.0), pt.Inverse(0.5), pt.WarmUp(2.0, pt.Inverse(0.5)), pt.WarmUp(2.0, pt.Linear(8.0)))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_the_rates_of_a_shortened_plan_fall_as_over_all_epochs(schedule: Any) -> None:
+    stage = pt.Stage(pt.Autoencoder(4), pt.Sgd(0.1, schedule), epochs=8, batch_size=20)
+    short = selection.shortened(Plan((stage,)), 0.25).pretraining[0]
+    assert short.epochs == 2
+    for epoch in (0.5, 3.0, 6.0):
+        np.testing.assert_allclose(short.optimizer.schedule(epoch / 4), schedule(epoch), rtol=1e-6)  # type: ignore[union-attr]
 
 
 # --- devices ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -29,10 +30,16 @@ from pretrain import (
     Stage,
     SupervisedGreedy,
     fine_tune,
+    fit,
     unroll,
 )
 from pretrain.layers import INITIALIZATIONS, uniform
-from pretrain.learners.partially_supervised import PartiallySupervisedParams
+from pretrain.learners.partially_supervised import (
+    PartiallySupervisedParams,
+    labelled_losses,
+    labelled_mean,
+    labelled_share,
+)
 from pretrain.samplers import PCD
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -80,7 +87,7 @@ def test_partial_supervision_adds_the_weighted_cross_entropy_of_labelled_rows(in
     """What it adds is the gradient of the mean over the labelled rows alone, as a batch of their own."""
     learner, params, state = started(inner, 0.3)
     grads, next_state, metrics = gradient(learner, params, state, batch())
-    own, own_state, own_metrics = gradient(inner, params.inner, state, batch())
+    own, own_state, own_metrics = gradient(inner, params.inner, state.inner, batch())
     labelled = LABELS >= 0
 
     def cross_entropy(params: PartiallySupervisedParams) -> jax.Array:
@@ -96,7 +103,7 @@ def test_partial_supervision_adds_the_weighted_cross_entropy_of_labelled_rows(in
     assert jax.tree.structure(grads) == jax.tree.structure(params)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    assert_equal((next_state, [metrics[name] for name in own_metrics]), (own_state, list(own_metrics.values())))
+    assert_equal((next_state.inner, [metrics[name] for name in own_metrics]), (own_state, list(own_metrics.values())))
     assert metrics.keys() == {*own_metrics, "cross_entropy"}
     np.testing.assert_allclose(metrics["cross_entropy"], value, rtol=1e-5)
 
@@ -105,14 +112,54 @@ def test_partial_supervision_adds_the_weighted_cross_entropy_of_labelled_rows(in
 def test_without_weight_or_without_labels_it_is_the_learner_itself(inner: Any) -> None:
     """To the bit: the start, the gradient, the state, the metrics; the output layer is left alone."""
     learner, params, state = started(inner, 0.0)
-    assert_equal((params.inner, state), inner.init(KEY, batch()))
+    assert_equal((params.inner, state.inner), inner.init(KEY, batch()))
     unlabelled = batch(np.full(8, -1, np.int32))
     for one, rows in ((learner, batch()), (learner.replace(weight=0.7), unlabelled)):
         grads, next_state, metrics = gradient(one, params, state, rows)
-        own = gradient(inner, params.inner, state, rows)
-        assert_equal((grads.inner, next_state, {name: metrics[name] for name in own[2]}), own)
+        own = gradient(inner, params.inner, state.inner, rows)
+        assert_equal((grads.inner, next_state.inner, {name: metrics[name] for name in own[2]}), own)
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(grads.output))
     assert float(metrics["cross_entropy"]) == 0.0
+
+
+def test_of_all_minibatches_the_mean_gradient_is_the_objectives() -> None:
+    """However few labels there are: over every minibatch of two of eight rows, of which five, one or all have a label;
+    so is the mean cross-entropy. Where all have, every minibatch's is its own mean.
+    """
+    pairs = np.array(list(itertools.combinations(range(8), 2)))
+    learner, params, _ = started(INNER["autoencoder"], 1.0)
+    every = jax.jit(jax.vmap(gradient, in_axes=(None, None, None, 0)))
+
+    @jax.jit
+    def objective(params: PartiallySupervisedParams, rows: Batch) -> jax.Array:
+        return labelled_mean(labelled_losses(learner._logits(params, rows.x), rows.y), rows.y)
+
+    for labels in (LABELS, np.where(np.arange(8) == 5, 2, -1), np.abs(LABELS)):
+        whole = batch(labels)
+        _, state = learner.init(KEY, whole)
+        parts = jax.tree.map(lambda leaf: leaf[pairs], whole)
+        (grads, _, metrics), (own, _, _) = (every(learner.replace(weight=w), params, state, parts) for w in (1.0, 0.0))
+        value, expected = objective(params, whole), jax.grad(objective)(params, whole)
+        for a, b, c in zip(*map(jax.tree.leaves, (grads, own, expected)), strict=True):
+            np.testing.assert_allclose((a - b).mean(axis=0), c, atol=1e-6)
+        np.testing.assert_allclose(metrics["cross_entropy"].mean(), value, rtol=1e-5)
+    alone = labelled_losses(jax.vmap(learner._logits, in_axes=(None, 0))(params, parts.x), parts.y).mean(axis=1)
+    np.testing.assert_allclose(metrics["cross_entropy"], alone, rtol=1e-6)  # all rows have a label
+
+
+def test_the_history_of_a_partially_supervised_layer_tells_the_mean_of_labelled_rows() -> None:
+    """At a rate of 0, over minibatches of two of which some have no label."""
+    whole = batch(np.where(np.arange(8) < 3, LABELS, -1))
+    learner, params, _ = started(INNER["autoencoder"], 1.0)
+    start = jax.tree.map(lambda leaf: leaf[None], params)
+    history = fit.run(learner, Sgd(0.0), whole, epochs=2, batch_size=2, params=start).history
+    expected = labelled_mean(labelled_losses(learner._logits(params, whole.x), whole.y), whole.y)
+    np.testing.assert_allclose(history["cross_entropy"], np.full((2, 1), expected), rtol=1e-5)
+
+
+def test_without_labelled_rows_the_share_is_that_of_one_row() -> None:
+    assert labelled_share(jnp.full(8, -1)) == labelled_share(jnp.arange(8) - 7) == 1 / 8
+    assert labelled_share(jnp.arange(8)) == 1.0
 
 
 def test_partial_supervision_measures_labelled_rows_and_passes_the_learner_on() -> None:

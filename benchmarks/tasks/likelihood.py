@@ -78,7 +78,7 @@ class Likelihood:
         return Trained(pretrained, shared, tuned)
 
     def score(self, plan: Plan, trained: Trained, data: Splits) -> np.ndarray:
-        """Minus the log-probability of the validation rows."""
+        """Minus the log-probability of the validation rows; what is compared is annealed by the same draws."""
         found = networks(trained)
         scores = []
         for index in range(population.n_members(found)):
@@ -90,7 +90,9 @@ class Likelihood:
     def results(
         self, plan: Plan, trained: Trained, data: Splits, seeds: list[int], image_shape: ImageShape
     ) -> list[dict[str, Any]]:
-        """The log-probability of the three parts, the partition function with its interval, and samples of seed 0."""
+        """The log-probability of the three parts, the partition function with its interval, each seed's by draws of its
+        own, and samples of seed 0.
+        """
         found, lines = networks(trained), []
         parts = {"train": data.train, "valid": data.valid, "test": data.test}
         for index, seed in enumerate(seeds):
@@ -98,17 +100,17 @@ class Likelihood:
             finite = all(bool(stage.finite[index]) for stage in trained.stages.values())
             line = {"n_hidden": [layer.n_out for layer in dbn.layers()], "finite": finite}
             if finite:
-                line |= self._scored(plan, dbn, data.train, parts)
+                line |= self._scored(plan, dbn, data.train, parts, seed)
                 if seed == 0:
                     drawn = dbn.sample(jax.random.key(seed), SAMPLES, plan.score.gibbs_steps).probabilities
                     line["samples"] = pictures.packed(pictures.images(np.asarray(drawn), image_shape))
             lines.append(line)
         return lines
 
-    def _scored(self, plan: Plan, dbn: DBN, train: Batch, parts: dict[str, Batch]) -> dict[str, Any]:
+    def _scored(self, plan: Plan, dbn: DBN, train: Batch, parts: dict[str, Batch], seed: int = 0) -> dict[str, Any]:
         how: Annealing = plan.score
         base = base_biases(dbn, _some(train))
-        key, betas = jax.random.key(0), temperatures(how.temperatures)
+        key, betas = jax.random.key(seed), temperatures(how.temperatures)
         estimate = annealed_importance_sampling(dbn.top, key, betas, base, how.chains, dbn.n_classes)
         log_z, (low, high) = estimate.log_z, (float(end) for end in estimate.interval)
         line: dict[str, Any] = {
@@ -123,7 +125,7 @@ class Likelihood:
         if not np.isfinite(low):  # three standard errors reach past Z = 0: a few chains carry all the weight
             return line | {f"{name}_log_probability": None for name in parts}
         for name, part in parts.items():
-            bound = dbn.bound(_some(part).x, log_z, n_samples=how.bound_samples if dbn.recognition else 2)
+            bound = dbn.bound(_some(part).x, log_z, key, n_samples=how.bound_samples if dbn.recognition else 2)
             value, slack = float(bound.mean), 3.0 * float(bound.standard_error)
             line[f"{name}_log_probability"] = value
             ends = [value - (high - float(log_z)) - slack, value + (float(log_z) - low) + slack]

@@ -12,6 +12,9 @@ averaged over rows i. The first term alone is least where all rows coincide; the
     at="output"      f = softmax(h V + c), a classifier trained at the same time with what labels there are:
                      + supervised_weight * mean over labelled rows of -log f_i[y_i]
 
+That mean is over the labelled rows of all training rows: a minibatch's gradient has its expectation, however few labels
+there are (`pretrain.learners.partially_supervised`).
+
 The other row is the one just under half a minibatch further on: minibatches are shuffled, so it is a random one, and in
 batches that are in order (a film under measurement) it is far away. That it happens to be a neighbour is unlikely.
 
@@ -25,12 +28,12 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jax import Array
 
 from pretrain.checks import check_sizes
 from pretrain.layers import ACTIVATIONS, Dense, uniform
+from pretrain.learners.partially_supervised import labelled_losses, labelled_mean, labelled_part, labelled_share
 from pretrain.types import Batch, Inputs, Metrics, Needs
 
 At = Literal["internal", "auxiliary", "output"]
@@ -130,13 +133,16 @@ class Embedding:
         return ("pairs", "some labels") if self.at == "output" else ("pairs",)
 
     def init(self, key: Array, data: Batch) -> tuple[EmbeddingParams, Any]:
-        """Uniform weights, those above the code too, and zero biases."""
+        """Uniform weights, those above the code too, and zero biases. The state is, with ``output``, the share of
+        ``data``'s rows that have a label.
+        """
         code_key, top_key = jax.random.split(key)
         weights = uniform(code_key, data.x.shape[-1], self.n_hidden, self.initial_scale)
         n_top, top = self.n_embedding or self.n_classes, None
         if n_top is not None:
             top = Dense(uniform(top_key, self.n_hidden, n_top, self.initial_scale), jnp.zeros((n_top,)), "linear")
-        return EmbeddingParams(weights, jnp.zeros((self.n_hidden,)), top), ()
+        state = labelled_share(data.y) if self.at == "output" else ()
+        return EmbeddingParams(weights, jnp.zeros((self.n_hidden,)), top), state
 
     def embed(self, params: EmbeddingParams, x: Array) -> Array:
         """The embedding f, ``[..., features]`` to ``[..., hidden | embedding | classes]``; of a classifier, its logits,
@@ -146,45 +152,49 @@ class Embedding:
         return code if params.top is None else params.top(code)
 
     def gradient(self, params: EmbeddingParams, state: Any, batch: Batch, key: Array) -> tuple[Any, Any, Metrics]:
-        """The gradient of the margin loss, with labels joined by the cross-entropy; reports what `evaluate` does."""
+        """The gradient of the margin loss, with ``output`` joined by the cross-entropy.
+
+        Reports ``margin_loss`` and its parts and, with ``output``, this minibatch's part of the labelled rows' mean
+        ``cross_entropy`` in nats, whose expectation is that mean: 0 where no row has a label.
+        """
 
         def objective(params: EmbeddingParams) -> tuple[Array, Metrics]:
-            measures = self.evaluate(params, batch, key)
+            measures, logits = self._margin(params, batch)
             loss = measures["margin_loss"]
             if self.at == "output":
-                loss = loss + self.supervised_weight * measures["cross_entropy"]
+                cross_entropy = labelled_part(labelled_losses(logits, batch.y), batch.y, state)
+                loss = loss + self.supervised_weight * cross_entropy
+                measures = measures | {"cross_entropy": cross_entropy}
             return loss, measures
 
         grads, measures = jax.grad(objective, has_aux=True)(params)
         return grads, state, measures
 
     def evaluate(self, params: EmbeddingParams, batch: Batch, key: Array) -> Metrics:
-        """``margin_loss`` and its parts ``attraction`` and ``repulsion``; with labels also ``cross_entropy`` in nats (0
-        where no row has one) and ``error`` in percent (NaN there).
+        """``margin_loss`` and its parts ``attraction`` and ``repulsion``; with ``output`` also, of the rows that have a
+        label, the mean ``cross_entropy`` in nats (0 where none has) and ``error`` in percent (NaN there).
         """
+        measures, logits = self._margin(params, batch)
+        if self.at != "output":
+            return measures
+        assert batch.y is not None
+        wrong = 100.0 * labelled_mean(logits.argmax(axis=-1) != batch.y, batch.y)
+        return measures | {
+            "cross_entropy": labelled_mean(labelled_losses(logits, batch.y), batch.y),
+            "error": jnp.where((batch.y >= 0).any(), wrong, jnp.nan),
+        }
+
+    def _margin(self, params: EmbeddingParams, batch: Batch) -> tuple[Metrics, Array]:
+        """The margin loss with its parts, and the embedding of ``x``; of a classifier, its logits."""
         assert batch.pair is not None
-        f, partner = self.embed(params, batch.x), self.embed(params, batch.pair)
-        supervised = {}
+        embedded, partner = self.embed(params, batch.x), self.embed(params, batch.pair)
+        f = embedded
         if self.at == "output":
-            supervised = _supervised(f, batch.y)
             f, partner = jax.nn.softmax(f), jax.nn.softmax(partner)
         pull = attraction(f, partner, self.distance).mean()
         push = repulsion(f, others(f), self.margin, self.distance).mean()
-        return {"margin_loss": pull + push, "attraction": pull, "repulsion": push, **supervised}
+        return {"margin_loss": pull + push, "attraction": pull, "repulsion": push}, embedded
 
     def layer(self, params: EmbeddingParams) -> Dense:
         """The layer of codes."""
         return Dense(params.weights, params.bias, self.activation)
-
-
-def _supervised(logits: Array, y: Array | None) -> Metrics:
-    """Means over the rows whose label is not -1."""
-    assert y is not None
-    labelled = y >= 0
-    count = labelled.sum()
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(labelled, y, 0))
-    wrong = (labelled & (logits.argmax(axis=-1) != y)).sum()
-    return {
-        "cross_entropy": jnp.where(labelled, losses, 0.0).sum() / jnp.maximum(count, 1),
-        "error": 100.0 * wrong / count,
-    }

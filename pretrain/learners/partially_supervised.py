@@ -5,8 +5,14 @@
     objective   L(x) + weight * mean over labelled rows of -log softmax(layer(x) V + c)[y]
 
 L is the wrapped learner's own objective, V and c an output layer that is thrown away. It is for inputs whose
-distribution says little of the classes. Reference: Bengio, Lamblin, Popovici & Larochelle, *Greedy layer-wise training
-of deep networks*, NIPS 2006.
+distribution says little of the classes. With f the share of rows that have a label, of those that ``init`` is shown, a
+minibatch of B rows stands for the mean over labelled rows by::
+
+    1/(B f) sum over its labelled rows of -log softmax(layer(x) V + c)[y]
+
+whose expectation that mean is, however few labels there are; with few its steps are rare and large.
+
+Reference: Bengio, Lamblin, Popovici & Larochelle, *Greedy layer-wise training of deep networks*, NIPS 2006.
 """
 
 from __future__ import annotations
@@ -30,6 +36,13 @@ class PartiallySupervisedParams(NamedTuple):
 
     inner: Any
     output: Dense
+
+
+class PartiallySupervisedState(NamedTuple):
+    """Attributes: ``inner``, the wrapped learner's state, and ``share`` [], the share of rows that have a label."""
+
+    inner: Any
+    share: Array
 
 
 @struct.dataclass
@@ -58,31 +71,33 @@ class PartiallySupervised:
         needs = self.learner.needs
         return needs if "labels" in needs else (*needs, "some labels")
 
-    def init(self, key: Array, data: Batch) -> tuple[PartiallySupervisedParams, Any]:
-        """The learner's own start, from the same key; the output starts at zero: every class equally likely."""
+    def init(self, key: Array, data: Batch) -> tuple[PartiallySupervisedParams, PartiallySupervisedState]:
+        """The learner's own start, from the same key; the output starts at zero: every class equally likely. The share
+        of labelled rows is that of ``data``.
+        """
         inner, state = self.learner.init(key, data)
         units = jax.eval_shape(lambda inner, x: self.learner.layer(inner)(x), inner, data.x).shape[-1]
         output = Dense(jnp.zeros((units, self.n_classes)), jnp.zeros((self.n_classes,)), "linear")
-        return PartiallySupervisedParams(inner, output), state
+        return PartiallySupervisedParams(inner, output), PartiallySupervisedState(state, labelled_share(data.y))
 
     def _logits(self, params: PartiallySupervisedParams, x: Array) -> Array:
         return params.output(self.learner.layer(params.inner)(x))
 
     def gradient(
-        self, params: PartiallySupervisedParams, state: Any, batch: Batch, key: Array
-    ) -> tuple[PartiallySupervisedParams, Any, Metrics]:
+        self, params: PartiallySupervisedParams, state: PartiallySupervisedState, batch: Batch, key: Array
+    ) -> tuple[PartiallySupervisedParams, PartiallySupervisedState, Metrics]:
         """The learner's own gradient plus ``weight`` times that of the cross-entropy.
 
-        Reports the learner's metrics and the ``cross_entropy`` of the labelled rows in nats; a minibatch without any
-        adds exactly zero to both.
+        Reports the learner's metrics and this minibatch's part of the labelled rows' mean ``cross_entropy`` in nats,
+        whose expectation is that mean; a minibatch without labels adds exactly zero to both.
         """
-        inner, state, metrics = self.learner.gradient(params.inner, state, batch, key)
+        inner, inner_state, metrics = self.learner.gradient(params.inner, state.inner, batch, key)
         cross_entropy, supervised = jax.value_and_grad(
-            lambda params: labelled_mean(_cross_entropy(self._logits(params, batch.x), batch.y), batch.y)
+            lambda params: labelled_part(labelled_losses(self._logits(params, batch.x), batch.y), batch.y, state.share)
         )(params)
         own = PartiallySupervisedParams(inner, jax.tree.map(jnp.zeros_like, params.output))
         grads = jax.tree.map(lambda own, other: own + self.weight * other, own, supervised)
-        return grads, state, metrics | {"cross_entropy": cross_entropy}
+        return grads, state._replace(inner=inner_state), metrics | {"cross_entropy": cross_entropy}
 
     def evaluate(self, params: PartiallySupervisedParams, batch: Batch, key: Array) -> Metrics:
         """The learner's own measures, and ``error``: misclassified rows in percent of those that have a label; NaN
@@ -104,8 +119,8 @@ class PartiallySupervised:
         return lambda params: decode(params.inner)
 
 
-def _cross_entropy(logits: Array, labels: Array | None) -> Array:
-    """``[batch]`` in nats; of rows without a label, that of the first class."""
+def labelled_losses(logits: Array, labels: Array | None) -> Array:
+    """Cross-entropies ``[batch]`` in nats; of rows without a label, that of the first class."""
     assert labels is not None
     return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
 
@@ -115,3 +130,17 @@ def labelled_mean(values: Array, labels: Array | None) -> Array:
     assert labels is not None
     labelled = labels >= 0
     return jnp.where(labelled, values, 0.0).sum() / jnp.maximum(labelled.sum(), 1)
+
+
+def labelled_share(labels: Array | None) -> Array:
+    """The share of ``labels`` ``[rows]`` that are not -1; where all are, one row's: it is divided by."""
+    assert labels is not None
+    return jnp.maximum((labels >= 0).sum(), 1) / len(labels)
+
+
+def labelled_part(values: Array, labels: Array | None, share: Array) -> Array:
+    """What a minibatch's ``values`` ``[batch]`` say of their mean over all labelled rows, whose share is ``share``: its
+    expectation over minibatches is that mean. 0 where no row has a label; where all have, the mean of ``values``.
+    """
+    assert labels is not None
+    return jnp.where(labels >= 0, values, 0.0).sum() / (len(labels) * share)

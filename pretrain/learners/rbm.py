@@ -67,7 +67,9 @@ the products, and it is one pass less. Measured with ten rows, where it gains a 
 """
 
 LOWEST_LOG_VARIANCE = math.log(0.05)
-"""A learned variance does not sink below this (by more than one update): that of a constant feature would never end."""
+"""From below this, where momentum or a large step may take it, a learned variance is drawn back, the harder the lower
+it is: that of a constant feature would sink for ever.
+"""
 
 
 class RBMParams(NamedTuple):
@@ -302,7 +304,8 @@ class RBM:
         precision, n = self._precision(params), len(params.log_variance)
         squares = [jnp.square(v - params.visible_bias).mean(axis=0) for v in (v0, vk)]
         slope = (precision * (0.5 * (squares[1] - squares[0]) - (params.weights * weights).sum(axis=1)))[:n]
-        slope = jnp.where((params.log_variance < LOWEST_LOG_VARIANCE) & (slope > 0.0), 0.0, slope)
+        sunk = jnp.minimum(params.log_variance - LOWEST_LOG_VARIANCE, 0.0)
+        slope = jnp.where(sunk < 0.0, jnp.minimum(slope, sunk), slope)
         return RBMParams(precision[:, None] * weights, precision * visible_bias, hidden_bias, slope)
 
     def gradient(self, params: RBMParams, state: Any, batch: Batch, key: Array) -> tuple[RBMParams, Any, Metrics]:
