@@ -112,7 +112,7 @@ def run(
                     report.label = f"{row.name} seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
                     names = of[0] if len(set(of)) == 1 else of
                     folder = f"{row.name}-{digest(name, names)}-{named(seeds)}"
-                    kept = Checkpoints(checkpoints / folder)
+                    kept = Checkpoints(checkpoints / folder, run=folder)
                     lent = context._replace(checkpoints=kept)
                     trained = experiment.task.train(dataclasses.replace(plan, data=names), splits, seeds, lent)
                     lines = _lines(

@@ -168,7 +168,8 @@ def _scores(
         for first in range(0, len(group.indices), wave):
             some = group.indices[first : first + wave]
             (part,) = grouped([plans[index] for index in some])
-            lent = context._replace(checkpoints=Checkpoints(folder / f"group-{number}" / f"{first}-of-{wave}"))
+            place = folder / f"group-{number}" / f"{first}-of-{wave}"
+            lent = context._replace(checkpoints=Checkpoints(place, run="/".join(place.parts[-4:])))
             trained = task.train(part.recipe, data, [SEED] * len(some), lent)
             scores[list(some)] = task.score(part.recipe, trained, data)
     return scores

@@ -65,7 +65,7 @@ class Stacks:
         if own in self._kept:
             return self._kept[own][0], True
         folder = f"stack-{digest(name, plan.data)}-{named(seeds)}"
-        checkpoints = None if self._folder is None else Checkpoints(self._folder / folder)
+        checkpoints = None if self._folder is None else Checkpoints(self._folder / folder, run=folder)
         train, valid = self.paired(plan.pairs, data)
         stack = pretrain(
             plan.pretraining,

@@ -248,7 +248,7 @@ def check_run(
         ValueError: the message gives the value and the fix.
     """
     if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise ValueError("training is in float32, its seeds and chains included: leave JAX_ENABLE_X64 out")
+        raise ValueError("training runs in float32 only: unset JAX_ENABLE_X64")
     check_sizes(epochs=epochs, batch_size=batch_size, chunk=chunk)
     if patience is not None and (not isinstance(patience, int | np.integer) or patience < 0):
         raise ValueError(f"patience must be None or a whole number of epochs, 0 or more; got {patience!r}")

@@ -30,7 +30,7 @@ from pretrain.layers import through
 from pretrain.optim import Recipe
 from pretrain.progress import AUGMENT, INIT, MONITOR, ORDER, PAIR, STEP, Fit, Progress
 from pretrain.rows import Augment, chosen, drawn, paired
-from pretrain.types import Batch, Layer, Learner
+from pretrain.types import Batch, Layer, Learner, WeighsLabels, labelled_share
 
 INIT_ROWS = 10_000
 """At most so many training rows are shown to ``learner.init`` (evenly spaced ones)."""
@@ -53,6 +53,9 @@ def start(
     n_rows = train.x.shape[0]
     sample = through(lower, paired(train, step=-(-n_rows // INIT_ROWS)))
     initial, state = learner.init(jax.random.fold_in(key, INIT), sample)
+    if isinstance(learner, WeighsLabels):
+        assert train.y is not None
+        state = learner.with_share(state, labelled_share(train.y))
     params = initial if params is None else params
     opt_state = optimizer.build(n_rows // batch_size).init(params)
     return Fit(params, state, opt_state, key, jnp.zeros((), jnp.int32))
@@ -255,6 +258,7 @@ def run(
     options: dict[str, Any] = {"batch_size": batch_size, "keys": keys, "lower": lower, "patience": patience}
     if resume is not None:
         _check_resumed(resume, functools.partial(begin, learner, optimizer, train, params=params, **options))
+        _check_measured(resume.history, {*monitors}, probe)
     progress = resume or begin(learner, optimizer, train, params=params, **options)
     began -= progress.seconds
     if mesh is not None:
@@ -280,11 +284,6 @@ def run(
         done = int(reached.max())
         new = {name: np.array(values)[: done - progress.epoch] for name, values in seen.items()}
         old = progress.history or {name: values[:0] for name, values in new.items()}
-        if set(old) != set(new):
-            raise ValueError(
-                f"the run that is resumed was measured by {', '.join(sorted(old))}, this one is by "
-                f"{', '.join(sorted(new))}: give the same monitors, learner and probe"
-            )
         for name, values in new.items() if mesh is not None else ():
             for before, after in itertools.pairwise([*old[name][-1:], *values]):
                 after[np.isneginf(after)] = before[np.isneginf(after)]  # of a device whose members had all stopped
@@ -311,6 +310,16 @@ def _check_resumed(resume: Progress, begin: Callable[[], Progress]) -> None:
                 f"resume is of another run: {name} is {found.get(name, 'missing')}, here it is "
                 f"{expected.get(name, 'missing')}: give the same learner, recipe, seeds and patience, or leave it out"
             )
+
+
+def _check_measured(history: Mapping[str, np.ndarray], monitors: set[str], probe: bool) -> None:
+    """Raises ValueError where a history has not been measured by what the run is measured by."""
+    found = {name.split("/")[0] for name in history if "/" in name}
+    if history and (found, "update_ratio" in history) != (monitors, probe):
+        raise ValueError(
+            f"the run that is resumed was measured on {sorted(found)}, this one is on {sorted(monitors)}, or but one "
+            "of them with a probe: give the same monitors and probe"
+        )
 
 
 def begin(

@@ -258,6 +258,7 @@ def _fine_tuned(
         params = _network(layers, tuned)
         fixed = held + len(list(itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers[held:])))
         params = params.replace(layers=params.layers[fixed:])  # type: ignore[attr-defined]
+        account.kept += _bytes(params) // PROBED  # the initial ones are kept beside those that are trained
         for layer in layers[:fixed]:
             rows, seen = account.codes(layer, rows, seen)
         if output is not None:
@@ -268,7 +269,6 @@ def _fine_tuned(
                 top, top_seen = account.codes(layer, top, top_seen)
             account.program(fit.lowered(output, top, members=PROBED, monitors=top_seen), top, top_seen)
             account.kept -= held_codes
-        account.kept += _bytes(params) // PROBED  # the initial ones are kept beside those that are trained
     account.program(fit.lowered(tuned, rows, members=PROBED, monitors=seen, params=params), rows, seen)
 
 

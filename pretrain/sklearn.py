@@ -121,7 +121,8 @@ class RBMTransformer(_Base):
             that leaves fewer of them out of a pass.
         n_iter: passes over the rows in `fit`.
         k: Gibbs steps an update.
-        persistent: whether ``batch_size`` chains go on from update to update (PCD) or restart at the data (CD).
+        persistent: whether ``batch_size`` chains (of the first call) go on from update to update (PCD) or restart at
+            the data (CD).
         scaling: ``minmax`` or None, see `pretrain.sklearn`.
         random_state: a seed, a generator, or None for another result every time.
 
@@ -166,7 +167,7 @@ class RBMTransformer(_Base):
             ValueError: if the data or an argument does not suit, or the training diverged.
         """
         x = self._learn_scaling(np.asarray(validate_data(self, X, dtype=np.float64)))
-        stage = Stage(*self._parts(), self.n_iter, _batch_size(len(x), self.batch_size))
+        stage = Stage(*self._parts(self.batch_size), self.n_iter, _batch_size(len(x), self.batch_size))
         return self._keep(pretrain([stage], _batch(x), seeds=[self._seed()]).progress[0])
 
     def partial_fit(self, X: Any, y: Any = None) -> RBMTransformer:
@@ -190,10 +191,12 @@ class RBMTransformer(_Base):
             fits, key = self._carried
             fits = fits._replace(key=jax.random.wrap_key_data(key))
             start = {"epochs": self.n_iter_ + 1, "resume": Progress(self.n_iter_, fits, None, {}, 0.0)}
-        return self._keep(run(*self._parts(), _batch(x), batch_size=_batch_size(len(x), self.batch_size), **start))
+        there = () if first else jax.tree.leaves(self._carried[0].state)
+        parts = self._parts(there[0].shape[1] if there else self.batch_size)
+        return self._keep(run(*parts, _batch(x), batch_size=_batch_size(len(x), self.batch_size), **start))
 
-    def _parts(self) -> tuple[Any, Momentum]:
-        sampler = PCD(self.k, n_chains=self.batch_size) if self.persistent else CD(self.k)
+    def _parts(self, chains: int) -> tuple[Any, Momentum]:
+        sampler = PCD(self.k, n_chains=chains) if self.persistent else CD(self.k)
         optimizer = Momentum(self.learning_rate, self.momentum, self.momentum, weight_decay=self.weight_decay)
         return BernoulliRBM(self.n_components, sampler=sampler), optimizer
 
@@ -252,8 +255,8 @@ class PretrainedClassifier(ClassifierMixin, _Base):
         n_iter_no_change: the fine-tuning ends once more than so many epochs brought no smaller error on the validation
             rows, and keeps the network that did best on them; None trains on all rows for all epochs. On a few hundred
             rows give it 50 or more: the error may stand still for long before it falls.
-        validation_fraction: share of the rows, at most half, of every class alike, that are held out for that; the only
-            row of its class is not.
+        validation_fraction: share of the rows, at most half, of every class alike, that are held out for that; a
+            class of one row keeps it for training.
         scaling: ``minmax`` or None, see `pretrain.sklearn`.
         random_state: a seed, a generator, or None for another result every time.
 

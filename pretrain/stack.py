@@ -106,14 +106,13 @@ def pretrain(
     monitors = {"train": paired(train, MONITOR_ROWS)}
     monitors |= {} if valid is None else {"valid": paired(valid, MONITOR_ROWS)}
     raw = train, monitors
-    run = "" if checkpoints is None else fingerprint(keys, train, monitors, augment)
+    kept = _checkpoints(checkpoints, stages, (keys, train, monitors, augment))
     for index, stage in enumerate(stages):
-        name = f"layer {index + 1}/{len(stages)}"
+        name = _layer(index, len(stages))
         stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
         within = {} if augment is None or isinstance(stage.learner, Solver) else {"lower": layers, "augment": augment}
         rows = raw if within else (train, monitors)
-        kept, run = _named(checkpoints, stage, run)
-        progress = _train(name, stage, *rows, stage_keys, None, kept, report, chunk, mesh, **within)
+        progress = _train(name, stage, *rows, stage_keys, None, kept[index], report, chunk, mesh, **within)
         learner = population.broadcast(stage.learner, len(seeds))
         layer = trained_layer(learner, progress.params)
         layers.append(layer)
@@ -124,12 +123,26 @@ def pretrain(
     return Pretrained(tuple(layers), tuple(params), tuple(stages), tuple(done))
 
 
-def _named(checkpoints: Checkpoints | None, stage: Stage, run: str) -> tuple[Checkpoints | None, str]:
-    """Checkpoints of a stage after the ``run`` so far, however long it is to be trained, and the run with it."""
+def _layer(index: int, n_stages: int) -> str:
+    return f"layer {index + 1}/{n_stages}"
+
+
+def _folder(name: str) -> str:
+    return name.replace(" ", "-").replace("/", "-of-")
+
+
+def _checkpoints(checkpoints: Checkpoints | None, stages: Sequence[Stage], given: Any) -> list[Checkpoints | None]:
+    """The checkpoints of each stage, found to be this run's before any is trained. A stage's are named by what it is
+    trained on (``given``, and the whole stages below) and by itself, but for its epochs: it may be trained longer.
+    """
     if checkpoints is None:
-        return None, run
-    lasting = stage.replace(epochs=0)  # type: ignore[attr-defined]
-    return checkpoints.of(fingerprint(run, lasting)), fingerprint(run, stage)
+        return [None] * len(stages)
+    run, found = checkpoints.run or fingerprint(given), []
+    for index, stage in enumerate(stages):
+        found.append(checkpoints.of(fingerprint(run, stage.replace(epochs=0))))  # type: ignore[attr-defined]
+        found[-1].check(_folder(_layer(index, len(stages))), stage.epochs)
+        run = fingerprint(run, stage)
+    return found
 
 
 def _above(layer: Layer, train: Batch, monitors: dict[str, Batch]) -> tuple[Batch, dict[str, Batch]]:
@@ -182,8 +195,10 @@ def fine_tune(
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     monitors = {} if valid is None else {"valid": valid}
     if checkpoints is not None:
-        run = fingerprint(stage_keys, train, monitors, layers, params, output, fixed, augment)
-        checkpoints, _ = _named(checkpoints, stage, run)
+        given = stage_keys, train, monitors, layers, params, augment
+        run = checkpoints.run or fingerprint(given)
+        checkpoints = checkpoints.of(fingerprint(run, output, fixed, stage.replace(epochs=0)))  # type: ignore[attr-defined]
+        checkpoints.check(_folder(FINE_TUNING), stage.epochs)
     held: list[Layer] = []
     before = 0.0
     if output is not None and (params is not None or not layers):
@@ -203,8 +218,9 @@ def fine_tune(
             params, before = params.replace(layers=(*below, *top.params.layers)), top.seconds  # type: ignore[attr-defined]
     if augment is not None and held:
         raise ValueError("rows cannot be augmented below layers that stay fixed, whose codes are made only once")
-    run = (stage, train, monitors, stage_keys, params, checkpoints, report, chunk, mesh)
-    progress = _train("fine-tuning", *run, augment=augment)
+    progress = _train(
+        FINE_TUNING, stage, train, monitors, stage_keys, params, checkpoints, report, chunk, mesh, augment=augment
+    )
     progress = progress._replace(seconds=progress.seconds + before)
     return _on(held, progress) if held else progress
 
@@ -227,6 +243,8 @@ def _output_layer(
         train, monitors = _above(layer, train, monitors)
     return _train("output layer", stage, train, monitors, keys, None, checkpoints, report, chunk, mesh)
 
+
+FINE_TUNING = "fine-tuning"
 
 FINE_TUNE = 1_000
 """The stage number from which fine-tuning derives its keys."""
@@ -303,7 +321,7 @@ def _train(
     augment: Augment | None = None,
 ) -> Progress:
     """One stage through `pretrain.fit.run` or `solve`, resumed, checkpointed and reported."""
-    folder = name.replace(" ", "-").replace("/", "-of-")
+    folder = _folder(name)
     options: dict[str, Any] = {
         "batch_size": stage.batch_size,
         "keys": keys,
@@ -334,11 +352,6 @@ def _train(
     resume = None
     if checkpoints is not None:
         resume = checkpoints.restore(folder, lambda: fit.begin(*arguments, **options))
-    if resume is not None and resume.epoch > stage.epochs:
-        raise ValueError(
-            f"the checkpoint of {name} has {resume.epoch} epochs, of which {stage.epochs} were asked for: remove it to "
-            "begin anew, or give the run another folder"
-        )
     progress = fit.run(
         *arguments,
         **options,

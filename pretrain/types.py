@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jax import Array
 
 Metrics = dict[str, Array]
@@ -79,6 +80,20 @@ class Learner(Protocol):
     def layer(self, params: Any, /) -> Layer:
         """Returns the trained layer that is passed up."""
         ...
+
+
+@runtime_checkable
+class WeighsLabels(Protocol):
+    """A learner whose minibatches stand for the mean over all labelled rows: it must know how many of all there are."""
+
+    def with_share(self, state: Any, share: Array, /) -> Any:
+        """Returns the state with the share of all training rows that have a label."""
+        ...
+
+
+def labelled_share(labels: Array) -> Array:
+    """The share of ``labels`` ``[rows]`` that are not `UNLABELLED`; where none is, one row's: it is divided by."""
+    return jnp.maximum((labels >= 0).sum(), 1) / labels.shape[-1]
 
 
 @runtime_checkable

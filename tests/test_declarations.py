@@ -41,9 +41,9 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
     assert len({row.name for row in experiment.rows}) == len(experiment.rows)
     for row in experiment.rows:
         at_some = {"random", "refit", "contrast", "objects", "raw"}
-        if row.name.endswith(("-contrast", "-tuned", "-half", "-500")):
+        if row.name.endswith(("-contrast", "-tuned", "-half")):
             assert set(row.plans) == {"contrast", "objects"}
-        elif row.name in ("dbm-4000", "dbm-fine", "dbm-foveated"):
+        elif row.name in ("dbm-4000", "dbm-fine", "dbm-foveated", "dbm-front-500"):
             assert set(row.plans) == {"objects" if row.name == "dbm-fine" else "contrast"}
         else:
             assert row.series or set(row.plans) >= set(experiment.scales) - at_some

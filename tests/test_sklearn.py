@@ -96,6 +96,12 @@ def test_partial_fits_are_one_run(digits: tuple[np.ndarray, np.ndarray]) -> None
         twice.partial_fit(np.where(X == 16, 17, X))
 
 
+def test_persistent_chains_outlast_a_change_of_the_batch_size(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    model = RBMTransformer(8, batch_size=10, persistent=True, random_state=3).partial_fit(digits[0][:50])
+    assert model.set_params(batch_size=25).partial_fit(digits[0][:50]).n_iter_ == 2
+    assert model._carried[0].state.shape[1] == 10
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_rows_that_no_minibatch_takes_are_few(digits: tuple[np.ndarray, np.ndarray], persistent: bool) -> None:
     """19 rows, 10 an update at most: two updates of 9, beside as many chains as were asked for."""

@@ -21,6 +21,7 @@ from pretrain import (
     BernoulliRBM,
     Classifier,
     Dense,
+    Embedding,
     Linear,
     LogisticAutoregression,
     Network,
@@ -38,9 +39,9 @@ from pretrain.learners.partially_supervised import (
     PartiallySupervisedParams,
     labelled_losses,
     labelled_mean,
-    labelled_share,
 )
 from pretrain.samplers import PCD
+from pretrain.types import labelled_share
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -155,6 +156,22 @@ def test_the_history_of_a_partially_supervised_layer_tells_the_mean_of_labelled_
     history = fit.run(learner, Sgd(0.0), whole, epochs=2, batch_size=2, params=start).history
     expected = labelled_mean(labelled_losses(learner._logits(params, whole.x), whole.y), whole.y)
     np.testing.assert_allclose(history["cross_entropy"], np.full((2, 1), expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("remainder", [0, 1])
+def test_the_share_of_labelled_rows_is_that_of_all_rows(remainder: int) -> None:
+    """Also of those that ``init`` is not shown: every third has a label, and it sees every second or third."""
+    n = 2 * fit.INIT_ROWS + 1
+    labels = np.where(np.arange(n) % 3 == remainder, 1, -1).astype(np.int32)
+    rows = Batch(jnp.zeros((n, 2)), jnp.asarray(labels), jnp.zeros((n, 2)))
+    for learner in (
+        PartiallySupervised(Autoencoder(1), 2),
+        PartiallySupervised(Embedding(1, at="output", n_classes=2), 2),
+        Embedding(1, at="output", n_classes=2),
+    ):
+        begun = jax.jit(lambda learner, rows: fit.start(learner, Sgd(0.1), rows, KEY, batch_size=20).state)
+        shares = jax.tree.leaves(begun(learner, rows))
+        np.testing.assert_allclose(shares, (labels == 1).mean(), rtol=1e-6)
 
 
 def test_without_labelled_rows_the_share_is_that_of_one_row() -> None:

@@ -186,9 +186,8 @@ def _aimed(stage: Stage, sparsity: object) -> Stage:
 def on_contrast(found: dict[str, Plan], pixels: str | tuple[str, ...]) -> dict[str, Plan]:
     """Rows of `plans` on contrast-normalised pairs; classifiers on pixels as they are see the data named ``pixels``."""
     networks = {name: sparse(refitted(found[name], None), 20, 100) for name in ("dbm", "srbm")}
-    networks |= {name: dropped(refitted(found[name], None), 20, 100) for name in ("saa", "sdae", "deep-today")}
+    networks["deep-today"] = dropped(refitted(found["deep-today"], None), 20, 100)
     networks["dbm-tuned"] = all_tuned(networks["dbm"])
-    networks["cnn"] = refitted(found["cnn"], None)
     as_they_are = {name: Plan((), baseline=baseline, data=pixels) for name, baseline in CHOSEN.items()}
     normalised = {f"{name}-contrast": Plan((), baseline=baseline) for name, baseline in CHOSEN_ON_CONTRAST.items()}
     return networks | as_they_are | normalised

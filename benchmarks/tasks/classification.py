@@ -217,8 +217,8 @@ def _joint(
         rows, valid = Batch(data.train.x), data.held_out and Batch(data.valid.x)
         for layer in front:
             rows, valid = codes(layer, rows), valid and codes(layer, valid)
-        folder = None if context.checkpoints is None else Checkpoints(context.checkpoints.folder / "joint")
-        options = context._replace(checkpoints=folder).options(len(seeds))
+        kept = context.checkpoints and Checkpoints(context.checkpoints.folder / "joint", run=context.checkpoints.run)
+        options = context._replace(checkpoints=kept).options(len(seeds))
         start = DBM.from_stack(pretrained.above(joint.front))
         return fine_tune((), joint.stage, rows, valid=valid, seeds=seeds, params=start, **options)
 

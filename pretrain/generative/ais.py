@@ -168,6 +168,10 @@ def average_log_probability(
 
     Label units, if there are any, are part of ``x`` (`join_labels`). An error of ``log_z`` is one of this mean, with
     the opposite sign.
+
+    Raises:
+        ValueError: if the parameters are not of such a machine.
     """
+    check_machine(params, n_classes, visible)
     rbm = RBM(params.weights.shape[1], visible, n_classes=n_classes)
     return -rbm.free_energy(params, x).mean() - log_z

@@ -226,5 +226,5 @@ class DBN:
         return compose(self.recognition, x)
 
     def down(self, h: Array) -> Array:
-        """The highest directed layer ``[..., units]`` passed down to the features, as probabilities."""
+        """The highest directed layer ``[..., units]`` passed down to the features, as means."""
         return compose(self.generative[::-1], h)

@@ -43,8 +43,8 @@ def check_machine(params: RBMParams, n_classes: int, visible: Units = BernoulliU
     """Checks that these are the parameters of one RBM with such visible units and so many label units.
 
     Raises:
-        ValueError: a population, learned variances of units that are not Gaussian, or more label units than visible
-            units.
+        ValueError: a population, learned variances of units that are not Gaussian, more label units than visible units,
+            or groups of softmax units that are not whole.
     """
     if params.weights.ndim != 2:
         raise ValueError(
@@ -53,14 +53,17 @@ def check_machine(params: RBMParams, n_classes: int, visible: Units = BernoulliU
         )
     if params.log_variance is not None and not isinstance(visible, GaussianUnits):
         raise ValueError(
-            f"this machine has Gaussian visible units (log_variance is given), not {visible!r}: where they can be had "
-            "say visible=GaussianUnits()"
+            f"this machine has Gaussian visible units (log_variance is given), not {visible!r}: pass "
+            "visible=GaussianUnits()"
         )
     if not 0 <= n_classes < params.weights.shape[0]:
         raise ValueError(
             f"n_classes must be from 0 to {params.weights.shape[0] - 1}, for {params.weights.shape[0]} visible units "
             f"of which the last n_classes are labels; got {n_classes}"
         )
+    n_others = params.weights.shape[0] - n_classes
+    if isinstance(visible, SoftmaxUnits) and n_others % visible.n_states:
+        raise ValueError(f"{n_others} visible units do not make whole groups of {visible.n_states} states")
 
 
 def visible_units(n_classes: int) -> BernoulliUnits | WithLabels:

@@ -76,7 +76,8 @@ def log_partition(params: RBMParams, n_classes: int = 0, visible: Units = Bernou
     """The exact ``log Z`` of an RBM with Bernoulli hidden units, in nats.
 
     Args:
-        params: the machine, with at most `MAX_UNITS` binary units on its smaller side (of binary ones).
+        params: the machine, with at most `MAX_UNITS` binary units on its smaller side; of other than Bernoulli
+            visible units, on its hidden side.
         n_classes: its last so many visible units are one softmax group of label units.
         visible: kind of the others, Bernoulli, Gaussian (with its variances where these were learned) or softmax.
 

@@ -33,8 +33,8 @@ from jax import Array
 
 from pretrain.checks import check_sizes
 from pretrain.layers import ACTIVATIONS, Dense, uniform
-from pretrain.learners.partially_supervised import labelled_losses, labelled_mean, labelled_part, labelled_share
-from pretrain.types import Batch, Inputs, Metrics, Needs
+from pretrain.learners.partially_supervised import labelled_losses, labelled_mean, labelled_part
+from pretrain.types import Batch, Inputs, Metrics, Needs, labelled_share
 
 At = Literal["internal", "auxiliary", "output"]
 Distance = Literal["squared", "l1"]
@@ -134,15 +134,22 @@ class Embedding:
 
     def init(self, key: Array, data: Batch) -> tuple[EmbeddingParams, Any]:
         """Uniform weights, those above the code too, and zero biases. The state is, with ``output``, the share of
-        ``data``'s rows that have a label.
+        ``data``'s rows that have a label, until `with_share` tells that of all rows.
         """
         code_key, top_key = jax.random.split(key)
         weights = uniform(code_key, data.x.shape[-1], self.n_hidden, self.initial_scale)
         n_top, top = self.n_embedding or self.n_classes, None
         if n_top is not None:
             top = Dense(uniform(top_key, self.n_hidden, n_top, self.initial_scale), jnp.zeros((n_top,)), "linear")
-        state = labelled_share(data.y) if self.at == "output" else ()
+        state = ()
+        if self.at == "output":
+            assert data.y is not None
+            state = labelled_share(data.y)
         return EmbeddingParams(weights, jnp.zeros((self.n_hidden,)), top), state
+
+    def with_share(self, state: Any, share: Array) -> Any:
+        """The state with the share of all training rows that have a label; without ``output`` there is none."""
+        return share if self.at == "output" else state
 
     def embed(self, params: EmbeddingParams, x: Array) -> Array:
         """The embedding f, ``[..., features]`` to ``[..., hidden | embedding | classes]``; of a classifier, its logits,

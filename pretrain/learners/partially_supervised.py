@@ -5,8 +5,8 @@
     objective   L(x) + weight * mean over labelled rows of -log softmax(layer(x) V + c)[y]
 
 L is the wrapped learner's own objective, V and c an output layer that is thrown away. It is for inputs whose
-distribution says little of the classes. With f the share of rows that have a label, of those that ``init`` is shown, a
-minibatch of B rows stands for the mean over labelled rows by::
+distribution says little of the classes. With f the share of all training rows that have a label, a minibatch of B rows
+stands for the mean over labelled rows by::
 
     1/(B f) sum over its labelled rows of -log softmax(layer(x) V + c)[y]
 
@@ -28,7 +28,7 @@ from jax import Array
 
 from pretrain.checks import check_sizes
 from pretrain.layers import Dense
-from pretrain.types import Batch, Inputs, Layer, Learner, Metrics, Needs
+from pretrain.types import Batch, Inputs, Layer, Learner, Metrics, Needs, WeighsLabels, labelled_share
 
 
 class PartiallySupervisedParams(NamedTuple):
@@ -73,12 +73,18 @@ class PartiallySupervised:
 
     def init(self, key: Array, data: Batch) -> tuple[PartiallySupervisedParams, PartiallySupervisedState]:
         """The learner's own start, from the same key; the output starts at zero: every class equally likely. The share
-        of labelled rows is that of ``data``.
+        of labelled rows is that of ``data``, until `with_share` tells that of all rows.
         """
         inner, state = self.learner.init(key, data)
         units = jax.eval_shape(lambda inner, x: self.learner.layer(inner)(x), inner, data.x).shape[-1]
         output = Dense(jnp.zeros((units, self.n_classes)), jnp.zeros((self.n_classes,)), "linear")
+        assert data.y is not None
         return PartiallySupervisedParams(inner, output), PartiallySupervisedState(state, labelled_share(data.y))
+
+    def with_share(self, state: PartiallySupervisedState, share: Array) -> PartiallySupervisedState:
+        """The state with the share of all training rows that have a label."""
+        inner = self.learner.with_share(state.inner, share) if isinstance(self.learner, WeighsLabels) else state.inner
+        return PartiallySupervisedState(inner, share)
 
     def _logits(self, params: PartiallySupervisedParams, x: Array) -> Array:
         return params.output(self.learner.layer(params.inner)(x))
@@ -130,12 +136,6 @@ def labelled_mean(values: Array, labels: Array | None) -> Array:
     assert labels is not None
     labelled = labels >= 0
     return jnp.where(labelled, values, 0.0).sum() / jnp.maximum(labelled.sum(), 1)
-
-
-def labelled_share(labels: Array | None) -> Array:
-    """The share of ``labels`` ``[rows]`` that are not -1; where all are, one row's: it is divided by."""
-    assert labels is not None
-    return jnp.maximum((labels >= 0).sum(), 1) / len(labels)
 
 
 def labelled_part(values: Array, labels: Array | None, share: Array) -> Array:
