@@ -72,7 +72,8 @@ def illustrations(title: str, experiment: Experiment, rows: Sequence[Summary]) -
     for name, caption in PICTURES.items():
         packed: dict[str, Any] = {}
         for item in alone:
-            if (held := _held(item, name)) and held[0] not in packed.values():  # rows that share a stack share them
+            held = _held(item, name) if item.row.drawn else []
+            if held and held[0] not in packed.values():  # rows that share a stack share them
                 packed[item.row.title] = held[0]
         if packed:
             arguments = (title, {row: unpacked(pictures) for row, pictures in packed.items()})

@@ -188,7 +188,7 @@ def _lines(
     """One result a seed."""
     began = time.perf_counter()
     measured = experiment.task.results(plan, trained, data, seeds, experiment.image_shape[of[0]])
-    if row.series:  # whose figures are curves: pictures of it are never drawn
+    if row.series or not row.drawn:  # a series' figures are curves
         measured = [{name: value for name, value in line.items() if name not in PICTURES} for line in measured]
     seconds = trained.seconds | {"measuring": time.perf_counter() - began}
     common = {

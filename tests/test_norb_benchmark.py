@@ -270,6 +270,10 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     assert lines["dbm-shifts"]["samples"] == lines["dbm"]["samples"]
     drawn = illustrations("", EXPERIMENT, summary(EXPERIMENT, lines.values()))["samples.svg"].arguments[1]
     assert list(drawn) == [EXPERIMENT.row("dbm").title]  # and not twice
+    rows = [dataclasses.replace(row, drawn=row.name != "dbm") for row in EXPERIMENT.rows]
+    some_drawn = dataclasses.replace(EXPERIMENT, rows=tuple(rows))
+    drawn = illustrations("", some_drawn, summary(some_drawn, lines.values()))["samples.svg"].arguments[1]
+    assert list(drawn) == [EXPERIMENT.row("dbm-shifts").title]
     assert lines["dbm-shifts"]["valid_curve"] != lines["dbm"]["valid_curve"]
     assert lines["srbm"]["filters"] == lines["srbm-shifts"]["filters"]  # of one stack, as it was pretrained,
     assert lines["srbm"]["valid_curve"][-1] < lines["srbm-shifts"]["valid_curve"][-1]  # and tuned, or held
