@@ -53,8 +53,7 @@ def start(
     n_rows = train.x.shape[0]
     sample = through(lower, paired(train, step=-(-n_rows // INIT_ROWS)))
     initial, state = learner.init(jax.random.fold_in(key, INIT), sample)
-    if isinstance(learner, WeighsLabels):
-        assert train.y is not None
+    if isinstance(learner, WeighsLabels) and train.y is not None:
         state = learner.with_share(state, labelled_share(train.y))
     params = initial if params is None else params
     opt_state = optimizer.build(n_rows // batch_size).init(params)
