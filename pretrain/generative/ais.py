@@ -34,8 +34,8 @@ from jax import Array
 from jax.core import Tracer
 
 from pretrain.checks import check_sizes
-from pretrain.generative.gibbs import check_machine
-from pretrain.learners.rbm import RBM, RBMParams
+from pretrain.generative.gibbs import check_machine, machine
+from pretrain.learners.rbm import RBMParams
 from pretrain.units import BernoulliUnits, Units, sample
 
 PUBLISHED = 14_500
@@ -127,7 +127,7 @@ def _annealed(
     if base.shape != (n_visible,):
         raise ValueError(f"base_bias must have shape ({n_visible},), one a visible unit; got {tuple(base.shape)}")
     betas = jnp.asarray(betas, jnp.float32)
-    rbm = RBM(n_hidden, visible, n_classes=n_classes)
+    rbm = machine(params, n_classes, visible)
     units, log_variance = rbm.visible_units, params.log_variance
     start = units.sample(jax.random.fold_in(key, 0), jnp.broadcast_to(base, (n_chains, n_visible)), log_variance)
 
@@ -173,5 +173,4 @@ def average_log_probability(
         ValueError: if the parameters are not of such a machine.
     """
     check_machine(params, n_classes, visible)
-    rbm = RBM(params.weights.shape[1], visible, n_classes=n_classes)
-    return -rbm.free_energy(params, x).mean() - log_z
+    return -machine(params, n_classes, visible).free_energy(params, x).mean() - log_z

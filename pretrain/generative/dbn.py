@@ -34,7 +34,7 @@ from flax import struct
 from jax import Array
 
 from pretrain import population
-from pretrain.generative.gibbs import check_machine, gibbs_chain, join_labels, visible_units
+from pretrain.generative.gibbs import check_machine, gibbs_chain, join_labels, machine
 from pretrain.generative.partition import log_unnormalised_visible
 from pretrain.layers import Dense, compose
 from pretrain.learners.rbm import RBMParams, free_energy, sample
@@ -178,7 +178,7 @@ class DBN:
         check_machine(self.top, self.n_classes)
         start_key, chain_key, down_key = jax.random.split(key, 3)
         bias = jnp.broadcast_to(self.top.visible_bias, (n, self.top.visible_bias.shape[0]))
-        start = visible_units(self.n_classes).sample(start_key, bias)
+        start = machine(self.top, self.n_classes).visible_units.sample(start_key, bias)
         state, probabilities = gibbs_chain(self.top, chain_key, start, n_steps, self.n_classes, labels)
         if self.n_classes:
             labels = state[:, -self.n_classes :].argmax(axis=-1)

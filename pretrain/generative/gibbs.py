@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pretrain.learners.rbm import RBM, RBMParams, sample
-from pretrain.units import BernoulliUnits, GaussianUnits, SoftmaxUnits, Units, WithLabels
+from pretrain.units import BernoulliUnits, GaussianUnits, SoftmaxUnits, Units
 
 
 class Chains(NamedTuple):
@@ -66,9 +66,9 @@ def check_machine(params: RBMParams, n_classes: int, visible: Units = BernoulliU
         raise ValueError(f"{n_others} visible units do not make whole groups of {visible.n_states} states")
 
 
-def visible_units(n_classes: int) -> BernoulliUnits | WithLabels:
-    """Binary visible units and, if there are classes, a softmax group of label units after them."""
-    return WithLabels(BernoulliUnits(), SoftmaxUnits(n_classes)) if n_classes else BernoulliUnits()
+def machine(params: RBMParams, n_classes: int = 0, visible: Units = BernoulliUnits()) -> RBM:
+    """The learner whose parameters these are: what knows its layers' energies, means and draws."""
+    return RBM(params.weights.shape[-1], visible, n_classes=n_classes)
 
 
 def join_labels(x: Array, labels: Array | None, n_classes: int) -> Array:
@@ -88,7 +88,7 @@ def gibbs_step(
     visible: Units = BernoulliUnits(),
 ) -> Chains:
     """``v -> h -> v``; ``labels`` ``[chains]`` clamps the label units."""
-    rbm = RBM(params.weights.shape[1], visible, n_classes=n_classes)
+    rbm = machine(params, n_classes, visible)
     hidden_key, visible_key = jax.random.split(key)
     hidden = sample(hidden_key, jax.nn.sigmoid(rbm.hidden_input(params, values)))
     total, units = rbm.visible_input(params, hidden), rbm.visible_units

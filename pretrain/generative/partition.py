@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pretrain.generative.gibbs import check_machine
-from pretrain.learners.rbm import RBM, RBMParams, free_energy
+from pretrain.generative.gibbs import check_machine, machine
+from pretrain.learners.rbm import RBMParams, free_energy
 from pretrain.units import BernoulliUnits, Units
 
 MAX_UNITS = 20
@@ -36,7 +36,7 @@ def log_unnormalised_hidden(
     params: RBMParams, hidden: Array, n_classes: int = 0, visible: Units = BernoulliUnits()
 ) -> Array:
     """``log sum_v exp(-E(v, h))`` in nats, ``[...]``: log of the unnormalised probability of ``h``."""
-    rbm = RBM(params.weights.shape[1], visible, n_classes=n_classes)
+    rbm = machine(params, n_classes, visible)
     summed_out = rbm.visible_units.visible_log_partition
     total = rbm.visible_input(params, hidden)
     return hidden @ params.hidden_bias + summed_out(total, params.visible_bias, params.log_variance)

@@ -28,7 +28,7 @@ from jax import Array
 
 from pretrain.checks import check_sizes
 from pretrain.generative.dbn import DBN
-from pretrain.generative.gibbs import gibbs_chain, join_labels, visible_units
+from pretrain.generative.gibbs import gibbs_chain, join_labels, machine
 from pretrain.generative.partition import class_log_weights
 from pretrain.layers import Dense, logit_mean
 from pretrain.learners.rbm import RBMParams, hidden_probabilities, sample
@@ -164,7 +164,7 @@ class UpDown:
         self._check(params)
         top, up = params.top, params.up(batch.x)
         hidden = hidden_probabilities(top, join_labels(up, batch.y, self.n_classes))
-        visible = visible_units(self.n_classes).mean(hidden @ top.weights.T + top.visible_bias)
+        visible = machine(top, self.n_classes).visible_units.mean(hidden @ top.weights.T + top.visible_bias)
         reconstruction = params.down(visible[:, : up.shape[1]])
         measures = {"reconstruction_error": jnp.square(batch.x - reconstruction).sum(axis=-1).mean()}
         if self.n_classes:
