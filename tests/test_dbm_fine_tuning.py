@@ -85,6 +85,28 @@ def test_stack_becomes_the_machine_whose_conditionals_are_its_geometric_means() 
     assert (len(single.weights), len(single.biases)) == (1, 2)
 
 
+def test_label_units_of_the_highest_machine_are_left_out_as_a_label_not_known() -> None:
+    """What h2 hears of the label: the mean of ``y U`` over classes, weighed by what the labels' biases say of them."""
+    told = BernoulliRBM(2, doubled="down", n_classes=3)
+    plain = stack((BernoulliRBM(3, doubled="up"), 3), (BernoulliRBM(2, doubled="down"), 2))
+    random = np.random.default_rng(4)
+    labels, biases = random.standard_normal((2, 3, 2)), random.standard_normal((2, 3))
+    lower, upper = plain.params
+    joined = upper._replace(
+        weights=jnp.concatenate([upper.weights, labels], axis=1),
+        visible_bias=jnp.concatenate([upper.visible_bias, biases], axis=1),
+    )
+    stages = (plain.stages[0], Stage(told))
+    params = DBM.from_stack(plain._replace(params=(lower, joined), stages=stages))
+    expected = DBM.from_stack(plain)
+    assert_close(params.weights, expected.weights, rtol=0.0)
+    assert_close(params.biases[:2], expected.biases[:2], rtol=0.0)
+    for index in range(2):
+        heard = sum(p * row for p, row in zip(np.exp(biases[index]), labels[index], strict=True))
+        heard /= np.exp(biases[index]).sum()
+        np.testing.assert_allclose(params.biases[2][index] - expected.biases[2][index], heard, rtol=1e-4, atol=1e-6)
+
+
 def test_stacks_that_are_no_such_machine_are_refused_by_name() -> None:
     up, down = BernoulliRBM(3, doubled="up"), BernoulliRBM(2, doubled="down")
     refused: list[tuple[str, list[Any]]] = [
@@ -95,7 +117,7 @@ def test_stacks_that_are_no_such_machine_are_refused_by_name() -> None:
         ("got visible GaussianUnits in stage 2", [up, GaussianRBM(2, doubled="down")]),
         ("got hidden GaussianUnits in stage 1", [RBM(3, hidden=GaussianUnits())]),
         (r"visible units of a deep Boltzmann machine.*got SoftmaxUnits\(n_states=2\)", [RBM(3, SoftmaxUnits(2))]),
-        ("no label units; stage 1 has 3", [BernoulliRBM(3, n_classes=3)]),
+        ("only the highest of several RBMs may have label units; stage 1 of 1 has 3", [BernoulliRBM(3, n_classes=3)]),
     ]
     for message, kinds in refused:
         with pytest.raises(ValueError, match=message):

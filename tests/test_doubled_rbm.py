@@ -130,6 +130,39 @@ def test_chains_of_a_doubled_machine_sample_it_with_its_copies(doubled: Any) -> 
     assert np.abs(v.T @ (plain / plain.sum() - p) @ h).max() > 2 * atol
 
 
+def test_label_units_of_a_machine_doubled_down_are_visible_ones_among_two_hidden_copies() -> None:
+    """Free energy, classes and gradient against sums over the states of both copies, the label among the values."""
+    n_classes, (n, m) = 3, (4, 2)
+    random = np.random.default_rng(3)
+    w, b, c = (random.standard_normal(shape) for shape in ((n + n_classes, m), (n + n_classes,), (m,)))
+    params = RBMParams(*(jnp.asarray(a, jnp.float32) for a in (w, b, c)))
+    machine = BernoulliRBM(m, n_classes=n_classes, doubled="down", sampler=PCD(k=1, n_chains=11))
+    x, y = binary(n), np.arange(2**n) % n_classes
+    h = binary(m)
+
+    def log_sum(label: Any) -> np.ndarray:
+        pull = np.concatenate([x, np.eye(n_classes)[label]], axis=1) @ w @ h.T
+        own = np.concatenate([x, np.eye(n_classes)[label]], axis=1) @ b
+        pairs = own[:, None, None] + pull[:, :, None] + pull[:, None] + (h @ c)[:, None] + h @ c
+        return logsumexp(pairs, axis=(1, 2))
+
+    batch = Batch(jnp.asarray(x, jnp.float32), jnp.asarray(y))
+    np.testing.assert_allclose(machine.free_energy(params, machine.rows(batch)), -log_sum(y), rtol=1e-4, atol=1e-5)
+    scores = np.stack([log_sum(np.full(2**n, label)) for label in range(n_classes)], axis=1)
+    expected = scores - logsumexp(scores, axis=1, keepdims=True)
+    np.testing.assert_allclose(machine.class_log_probabilities(params, batch.x), expected, rtol=1e-4, atol=1e-5)
+
+    grads, chains, _ = machine.gradient(params, machine.init(jax.random.key(0), batch)[1], batch, jax.random.key(1))
+
+    def surrogate(params: RBMParams) -> Any:
+        return machine.free_energy(params, machine.rows(batch)).mean() - machine.free_energy(params, chains).mean()
+
+    slopes = jax.grad(surrogate)(params)
+    share = (0.5, 1.0, 0.5)
+    assert_close(grads[:3], [s * a for s, a in zip(share, slopes[:3], strict=True)], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(chains[:, n:].sum(axis=1), 1.0)
+
+
 def test_what_cannot_be_doubled_is_refused_in_one_message() -> None:
     refused: dict[str, dict[str, Any]] = {
         "ParallelTempering": {"sampler": ParallelTempering()},

@@ -179,6 +179,14 @@ def all_tuned(plan: Plan) -> Plan:
     return dataclasses.replace(plan, held=0, joint=plan.joint and plan.joint.replace(steps=2))  # type: ignore[attr-defined]
 
 
+def aimed(plan: Plan, cost: float) -> Plan:
+    """The plan of `sparse` with another cost of the Gaussian RBM's sparsity target, whose pull is times the rate: a
+    quarter of the rate has the same with four times the cost.
+    """
+    front, *above = plan.pretraining
+    return dataclasses.replace(plan, pretraining=(_aimed(front, SparsityTarget(0.02, cost)), *above))
+
+
 def _aimed(stage: Stage, sparsity: object) -> Stage:
     return stage.replace(learner=stage.learner.replace(sparsity=sparsity))  # type: ignore[attr-defined]
 

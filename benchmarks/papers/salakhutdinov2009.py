@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
-from benchmarks.papers.norb_plans import CHOSEN, dropped, on_contrast, plans, refitted, sparse
+from benchmarks.papers.norb_plans import CHOSEN, aimed, dropped, on_contrast, plans, refitted, sparse
 from benchmarks.tasks.classification import Classification
 from pretrain.data import (
     Splits,
@@ -32,9 +32,15 @@ SOURCE = "Salakhutdinov & Hinton, AISTATS 2009"
 TITLES = {
     "dbm": ("deep Boltzmann machine on a Gaussian RBM", Published(test=10.8)),
     "dbm-half": ("the machine, half of its input dropped, not seven in ten", Published()),
+    "dbm-joint-10": ("the machine, trained jointly for ten epochs, not two", Published()),
+    "dbm-joint-40": ("the machine, trained jointly for 40 epochs", Published()),
+    "dbm-greedy-60": ("the machine, its RBMs trained for 60 epochs, not 20", Published()),
     "dbm-front-500": ("the machine, its Gaussian RBM trained for 500 epochs, as published", Published(test=10.8)),
     "dbm-foveated": ("the machine on foveated pairs, as published", Published(test=10.8)),
+    "dbm-foveated-sparse": ("the machine on foveated pairs, a stronger target", Published(test=10.8)),
+    "dbm-foveated-long": ("the same, its Gaussian RBM trained for 120 epochs", Published(test=10.8)),
     "dbm-fine": ("the machine on pairs of 2 x 48 x 48", Published()),
+    "dbm-fine-half": ("the same, half of its input dropped", Published()),
     "dbm-4000": ("the machine of 4,000 units a layer, as published", Published(test=10.8)),
     "dbm-tuned": ("the machine, its Gaussian RBM tuned too", Published()),
     "dbm-shifts": (
@@ -59,7 +65,18 @@ TITLES = {
     "deep-today-half": ("today's recipe, half of its input dropped", Published()),
     "cnn": ("a small convolutional network", Published()),
 }
-UNDRAWN = ("dbm-half", "dbm-4000", "dbm-tuned", "dbm-fine", "deep-today-half")
+UNDRAWN = (
+    "dbm-half",
+    "dbm-joint-10",
+    "dbm-joint-40",
+    "dbm-greedy-60",
+    "dbm-4000",
+    "dbm-tuned",
+    "dbm-fine",
+    "dbm-fine-half",
+    "dbm-foveated-sparse",
+    "deep-today-half",
+)
 """Rows whose filters and samples look like those of `dbm` and `deep-today`."""
 SHAPE = (2, 32, 32)
 FIRST = ((8, 9), (4, 6), (7, 8))
@@ -71,9 +88,16 @@ OBJECTS = {
 QUICK = plans(500, SHAPE, 5, 20, 60, 20, 100)
 
 
-def large(n_hidden: int = 1_000, front_epochs: int = 60, warm_up: float = 0.0) -> dict[str, Plan]:
+def large(
+    n_hidden: int = 1_000,
+    front_epochs: int = 60,
+    greedy_epochs: int = 20,
+    joint_epochs: int = 2,
+    warm_up: float = 0.0,
+) -> dict[str, Plan]:
     """Every row on all pairs."""
-    return plans(n_hidden, SHAPE, 5, 30, front_epochs, 20, 100, held=1, joint_epochs=2, warm_up=warm_up)
+    epochs = {"greedy_epochs": greedy_epochs, "joint_epochs": joint_epochs}
+    return plans(n_hidden, SHAPE, 5, 30, front_epochs, 20, 100, held=1, warm_up=warm_up, **epochs)
 
 
 REFIT = large(warm_up=2.0)
@@ -97,8 +121,33 @@ def variants() -> dict[str, dict[str, Plan]]:
     }
     others = {name: dropped(refitted(REFIT[name], None), 20, 100) for name in ("saa", "sdae")}
     others["cnn"] = refitted(REFIT["cnn"], None)
-    on_splits = {"dbm-fine": dataclasses.replace(finer, data=tuple(f"objects-fine-{split}" for split in OBJECTS))}
-    return {"contrast": both | as_published | others, "objects": both | on_splits}
+    longer_foveated = refitted(large(front_epochs=120, warm_up=2.0)["dbm"], None)
+    by_data = {
+        "fine": {"dbm-fine": finer, "dbm-fine-half": sparse(dbm, 20, 100, front_rate=0.004, input_dropout=0.5)},
+        "foveated": {
+            "dbm-foveated-sparse": aimed(sharp, 4.0),
+            "dbm-foveated-long": aimed(sparse(longer_foveated, 20, 100, front_rate=0.002), 4.0),
+        },
+    }
+    tried = {
+        name: sparse(refitted(large(warm_up=2.0, **epochs)["dbm"], None), 20, 100)
+        for name, epochs in {
+            "dbm-joint-10": {"joint_epochs": 10},
+            "dbm-joint-40": {"joint_epochs": 40},
+            "dbm-greedy-60": {"greedy_epochs": 60},
+        }.items()
+    }
+    on_splits = {
+        name: dataclasses.replace(plan, data=tuple(f"objects-{kind}-{split}" for split in OBJECTS))
+        for kind, found in by_data.items()
+        for name, plan in found.items()
+    }
+    on_test = {
+        name: dataclasses.replace(plan, data=f"norb-{kind}")
+        for kind, found in by_data.items()
+        for name, plan in found.items()
+    }
+    return {"contrast": both | as_published | others | tried | on_test, "objects": both | tried | on_splits}
 
 
 VARIANTS = variants()
@@ -153,10 +202,16 @@ DATA: dict[str, Callable[..., Splits]] = {
     "norb": pairs,
     "norb-all": functools.partial(pairs, hold_out="nothing"),
     "norb-contrast": functools.partial(pairs, hold_out="nothing", prepare=contrast),
+    "norb-fine": functools.partial(pairs, hold_out="nothing", prepare=fine),
     "norb-foveated": functools.partial(pairs, hold_out="nothing", prepare=sharp_in_the_middle),
     **{
         f"objects{name}-{split}": functools.partial(pairs, hold_out="nothing", test_objects=numbers, **prepare)
-        for name, prepare in {"": {}, "-contrast": {"prepare": contrast}, "-fine": {"prepare": fine}}.items()
+        for name, prepare in {
+            "": {},
+            "-contrast": {"prepare": contrast},
+            "-fine": {"prepare": fine},
+            "-foveated": {"prepare": sharp_in_the_middle},
+        }.items()
         for split, numbers in OBJECTS.items()
     },
     "norb-raw": functools.partial(pairs, hold_out="nothing", prepare=functools.partial(shrunk, factor=1)),
@@ -230,8 +285,8 @@ EXPERIMENT = Experiment(
         for name, (title, published) in TITLES.items()
     ),
     data=DATA,
-    image_shape={name: (96, 48) if "fine" in name else (64, 32) for name in DATA}
-    | {"norb-raw": (192, 96), "norb-foveated": spread_out, "digits": (8, 8)},
+    image_shape={name: (96, 48) if "fine" in name else spread_out if "foveated" in name else (64, 32) for name in DATA}
+    | {"norb-raw": (192, 96), "digits": (8, 8)},
     classes=("animal", "human", "airplane", "truck", "car"),
     notes=(
         "Pairs are block means of 3 x 3 pixels, 2 x 32 x 32 values (at scale `raw` the pixels themselves, for "

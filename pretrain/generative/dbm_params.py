@@ -9,6 +9,9 @@ one tells that layer what is below twice, the upper one what is above::
 which is the layer's conditional in a deep Boltzmann machine of weights W and W' and the bias ``(b + c) / 2``. The
 lowest and the highest layer hear one side only, and once, in the stack as in the machine: their biases are kept.
 
+Label units beside the input of the highest machine (weights U, biases d) shape what it learns and are then left out:
+what it hears of a label not known, ``U' softmax(d)``, goes to its hidden biases.
+
 **As a restricted Boltzmann machine.** A layer is joined to its neighbours only, so that the even layers (v, h2, ..) are
 independent given the odd ones (h1, h3, ..), and these given those: the energy is that of a restricted machine with the
 even layers on its visible side and the odd ones on its hidden side, its weights in blocks. They have one partition
@@ -57,7 +60,7 @@ def from_stack(pretrained: Pretrained, index: int | None = None) -> DBMParams:
 
     Args:
         pretrained: from `pretrain.pretrain`: one RBM, or RBMs of which the lowest is doubled "up", the highest "down"
-            and those between "both".
+            and those between "both"; the highest may have label units.
         index: which member; None: all, with the member axis kept.
 
     Raises:
@@ -84,9 +87,15 @@ def from_stack(pretrained: Pretrained, index: int | None = None) -> DBMParams:
                     f"{type(units).__name__} in stage {number}"
                 )
         check_visible(machine.visible)
-        if machine.n_classes:
-            raise ValueError(f"a deep Boltzmann machine has no label units; stage {number} has {machine.n_classes}")
-    machines: tuple[RBMParams, ...] = pretrained.params
+        if machine.n_classes and machine.doubled != "down":
+            raise ValueError(
+                f"only the highest of several RBMs may have label units; stage {number} of {depth} has "
+                f"{machine.n_classes}: train it without"
+            )
+    machines = [
+        _without_labels(stage.learner, params)
+        for stage, params in zip(pretrained.stages, pretrained.params, strict=True)
+    ]
     between = [0.5 * (below.hidden_bias + above.visible_bias) for below, above in itertools.pairwise(machines)]
     params = DBMParams(
         tuple(machine.weights for machine in machines),
@@ -94,6 +103,16 @@ def from_stack(pretrained: Pretrained, index: int | None = None) -> DBMParams:
     )
     copied = jax.tree.map(jnp.copy, params)  # the loop consumes what it is given
     return copied if index is None else population.member(copied, index)
+
+
+def _without_labels(machine: Any, params: RBMParams) -> RBMParams:
+    """The parameters but for those of label units, whose input to the hidden units is that of a label not known."""
+    if not machine.n_classes:
+        return params
+    n = params.visible_bias.shape[-1] - machine.n_classes
+    unknown = jax.nn.softmax(params.visible_bias[..., n:], axis=-1)
+    heard = jnp.einsum("...k,...kh->...h", unknown, params.weights[..., n:, :])
+    return RBMParams(params.weights[..., :n, :], params.visible_bias[..., :n], params.hidden_bias + heard)
 
 
 def check_visible(units: object) -> None:

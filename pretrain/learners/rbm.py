@@ -144,8 +144,9 @@ class RBM:
             sample, as a layer of a deep belief network meets the samples of the layer below, never their means.
         doubled: which layer hears the other twice: the hidden one (``up``) in the lowest machine of a stack that
             becomes a deep Boltzmann machine, the visible one (``down``) in the highest, ``both`` between. For Bernoulli
-            hidden units under Bernoulli ones or Gaussian ones of variance 1. What `pretrain.generative` computes from
-            the parameters alone (partition functions, chains) is of the machine that is doubled in neither.
+            hidden units under Bernoulli ones or Gaussian ones of variance 1; label units only ``down``. What
+            `pretrain.generative` computes from the parameters alone (partition functions, chains) is of the machine
+            that is doubled in neither.
         sparsity: a `SparsityTarget`, or None.
         initial_scale: standard deviation of the initial weights.
 
@@ -190,7 +191,7 @@ class RBM:
             raise ValueError(f"doubled must be one of {', '.join(get_args(Doubled))}; got {self.doubled!r}")
         refused = {
             type(self.sampler).__name__: isinstance(self.sampler, ParallelTempering),
-            f"n_classes={self.n_classes}": self.n_classes != 0,
+            f"n_classes={self.n_classes}": self.n_classes != 0 and self.doubled != "down",
             "learn_variance=True": self._learned_variance,
             f"visible {type(self.visible).__name__}": not isinstance(self.visible, BernoulliUnits | GaussianUnits),
             f"hidden {type(self.hidden).__name__}": not isinstance(self.hidden, BernoulliUnits),
@@ -199,7 +200,8 @@ class RBM:
         if self.doubled != "neither" and found:
             raise ValueError(
                 f"doubled={self.doubled!r} is for Bernoulli hidden units under Bernoulli ones, or Gaussian ones of "
-                f"variance 1, trained by CD, PCD or FastPCD; got {', '.join(found)}: leave out one or the other"
+                "variance 1, trained by CD, PCD or FastPCD, label units for 'down' alone; got "
+                f"{', '.join(found)}: leave out one or the other"
             )
 
     @property
@@ -365,6 +367,7 @@ class RBM:
         total = self.hidden_input(params, jnp.concatenate([x, absent], axis=-1))
         labels = slice(-self.n_classes, None)
         inside = self.hidden.log_partition(total[..., None, :] + params.weights[labels])
+        inside = 2.0 * inside if self.doubled == "down" else inside
         return jax.nn.log_softmax(inside + params.visible_bias[labels])
 
     def evaluate(self, params: RBMParams, batch: Batch, key: Array) -> Metrics:
