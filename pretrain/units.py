@@ -234,34 +234,49 @@ class SoftmaxUnits:
 
 
 @struct.dataclass
-class WithLabels:
-    """A visible layer whose last ``labels.n_states`` columns are one softmax group: the label."""
+class Beside:
+    """A visible layer of two kinds of units: the label's group beside the others, or, where a deep Boltzmann machine is
+    taken for a restricted one, its higher even layers beside its visible one.
 
-    units: Units
-    labels: SoftmaxUnits
+    Attributes:
+        first: kind of the first columns.
+        last: kind of the last ones.
+        n_last: how many these are.
+    """
+
+    first: Units
+    last: Units
+    n_last: int = struct.field(pytree_node=False)
+
+    inputs: ClassVar[Inputs] = "real"
+    activation: ClassVar[str] = "linear"
 
     def split(self, columns: Array) -> tuple[Array, Array]:
-        """The columns of the units and those of the label."""
-        return columns[..., : -self.labels.n_states], columns[..., -self.labels.n_states :]
+        """The columns of the first kind and those of the last."""
+        return columns[..., : -self.n_last], columns[..., -self.n_last :]
 
     def mean(self, total: Array) -> Array:
-        units, labels = self.split(total)
-        return jnp.concatenate([self.units.mean(units), self.labels.mean(labels)], axis=-1)
+        first, last = self.split(total)
+        return jnp.concatenate([self.first.mean(first), self.last.mean(last)], axis=-1)
 
     def sample(self, key: Array, total: Array, log_variance: Array | None = None) -> Array:
-        (units, labels), (units_key, labels_key) = self.split(total), jax.random.split(key)
-        values = self.units.sample(units_key, units, log_variance), self.labels.sample(labels_key, labels)
+        (first, last), (first_key, last_key) = self.split(total), jax.random.split(key)
+        values = self.first.sample(first_key, first, log_variance), self.last.sample(last_key, last)
         return jnp.concatenate(values, axis=-1)
 
     def energy(self, values: Array, bias: Array, log_variance: Array | None = None) -> Array:
-        (units, labels), (units_bias, labels_bias) = self.split(values), self.split(bias)
-        return self.units.energy(units, units_bias, log_variance) + self.labels.energy(labels, labels_bias)
+        (first, last), (first_bias, last_bias) = self.split(values), self.split(bias)
+        return self.first.energy(first, first_bias, log_variance) + self.last.energy(last, last_bias)
+
+    def log_partition(self, total: Array) -> Array:
+        first, last = self.split(total)
+        return self.first.log_partition(first) + self.last.log_partition(last)
 
     def visible_log_partition(self, total: Array, bias: Array, log_variance: Array | None = None) -> Array:
-        (units, labels), (units_bias, labels_bias) = self.split(total), self.split(bias)
-        summed = self.units.visible_log_partition(units, units_bias, log_variance)
-        return summed + self.labels.visible_log_partition(labels, labels_bias)
+        (first, last), (first_bias, last_bias) = self.split(total), self.split(bias)
+        summed = self.first.visible_log_partition(first, first_bias, log_variance)
+        return summed + self.last.visible_log_partition(last, last_bias)
 
     def initial_bias(self, x: Array) -> Array:
-        units, labels = self.split(x)
-        return jnp.concatenate([self.units.initial_bias(units), self.labels.initial_bias(labels)])
+        first, last = self.split(x)
+        return jnp.concatenate([self.first.initial_bias(first), self.last.initial_bias(last)])

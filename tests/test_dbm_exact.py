@@ -10,7 +10,7 @@ from enumerated_dbm import SIZES, arrays, as_params, assert_close, evidence, joi
 from enumeration import binary
 from scipy.special import expit, logsumexp
 
-from pretrain import DBM, Batch, BernoulliRBM, annealed_importance_sampling, log_partition
+from pretrain import DBM, Batch, BernoulliRBM, GaussianUnits, annealed_importance_sampling, log_partition
 from pretrain.generative import temperatures
 from pretrain.generative.dbm_params import sweep
 from pretrain.learners.rbm import RBMParams
@@ -43,6 +43,35 @@ def test_annealed_importance_sampling_finds_log_z_from_the_mean_field_base() -> 
     exact = logsumexp(joint(*values)[1])
     assert estimate.interval[0] < exact < estimate.interval[1]
     assert estimate.standard_error < 0.05
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_gaussian_machine_has_the_partition_function_of_the_integrals_over_v(depth: int) -> None:
+    """Given the hidden layers, v is normal: each of their states has ``exp(sum_i ((b + W h1)_i^2 - b_i^2) / 2)`` times
+    the normal's ``(2 pi)^(n/2)``. Exactly, and by importance sampling from the mean-field base; the bound is below.
+    """
+    sizes = SIZES[depth]
+    weights, biases = arrays(sizes, 0.7, seed=5)
+    params, dbm = as_params(weights, biases), DBM(sizes[1:], GaussianUnits(), tolerance=1e-6)
+    states, minus_energy = joint(weights, biases, np.zeros((1, sizes[0])))  # at v = 0: - b^2/2 and the hidden layers
+    center = biases[0] + states[1] @ weights[0].T
+    log_terms = minus_energy + 0.5 * np.square(center).sum(axis=1) + 0.5 * sizes[0] * np.log(2.0 * np.pi)
+    exact, rbm = logsumexp(log_terms), dbm.as_rbm(params)
+    np.testing.assert_allclose(log_partition(rbm, visible=dbm.even_units), exact, rtol=1e-5)
+
+    x = np.random.default_rng(6).standard_normal((7, sizes[0]))
+    base = dbm.base_bias(params, jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(base[: sizes[0]], x.mean(axis=0), atol=1e-6)
+    options = {"n_chains": 300, "visible": dbm.even_units}
+    estimate = annealed_importance_sampling(rbm, jax.random.key(1), temperatures(400), base, **options)
+    assert estimate.interval[0] < exact < estimate.interval[1]
+    assert estimate.standard_error < 0.1
+
+    log_p = [logsumexp(joint(weights, biases, row[None])[1]) - exact for row in x]
+    bound = dbm.log_probability_bound(params, jnp.asarray(x, jnp.float32), exact)
+    assert (bound <= np.array(log_p) + 1e-4).all()
+    if depth == 1:
+        np.testing.assert_allclose(bound, log_p, atol=1e-4)
 
 
 @pytest.mark.parametrize("depth", [2, 3])

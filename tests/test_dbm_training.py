@@ -195,5 +195,3 @@ def test_gaussian_machine_is_bounded_by_and_samples_its_integral() -> None:
     np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=SIGMAS * np.sqrt(3.0 / 20_000))
     np.testing.assert_allclose(grads.biases[0], drawn.mean(axis=0) - x.mean(axis=0), atol=1e-4)
     assert dbm.inputs == "standardised"
-    with pytest.raises(ValueError, match="GaussianUnits is no Bernoulli RBM"):
-        dbm.as_rbm(params)

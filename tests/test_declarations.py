@@ -43,8 +43,16 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
         at_some = {"random", "refit", "contrast", "objects", "raw"}
         if row.name.endswith(("-contrast", "-tuned", "-half")):
             assert set(row.plans) == {"contrast", "objects"}
-        elif row.name in ("dbm-4000", "dbm-fine", "dbm-foveated", "dbm-front-500"):
-            assert set(row.plans) == {"objects" if row.name == "dbm-fine" else "contrast"}
+        elif row.name in ("dbm-4000", "dbm-foveated", "dbm-front-500"):
+            assert set(row.plans) == {"contrast"}
+        elif row.name in ("dbm-fine", "dbm-foveated-sparse", "dbm-foveated-long") or row.name[-3:] in (
+            "-10",
+            "-40",
+            "-60",
+        ):
+            assert set(row.plans) == {"objects"}
+        elif "labels" in row.name and experiment.name == "dbm":
+            assert set(row.plans) == {"smoke", "paper"}
         else:
             assert row.series or set(row.plans) >= set(experiment.scales) - at_some
         for scale, plan in row.plans.items():

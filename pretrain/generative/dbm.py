@@ -53,11 +53,11 @@ from pretrain.generative.dbm_params import (
     upward,
 )
 from pretrain.generative.dbn import Samples
-from pretrain.layers import Dense, MeanField, logit_mean
+from pretrain.layers import Dense, MeanField
 from pretrain.learners.rbm import RBMParams, SparsityTarget
 from pretrain.network import Network
 from pretrain.types import Batch, Inputs, Metrics
-from pretrain.units import BernoulliUnits, Units
+from pretrain.units import BernoulliUnits, Beside, Units
 
 if TYPE_CHECKING:
     from pretrain.stack import Pretrained
@@ -283,25 +283,26 @@ class DBM:
         build = functools.partial(discriminative, steps=self.max_steps if steps is None else steps)
         return build(params) if params.weights[0].ndim == 2 else jax.vmap(build)(params)
 
+    @property
+    def even_units(self) -> Units:
+        """The kind of the units on the visible side of `as_rbm`: v's, beside them Bernoulli ones."""
+        n_higher = sum(self.n_hidden[1::2])
+        if not n_higher or isinstance(self.visible, BernoulliUnits):
+            return self.visible
+        return Beside(self.visible, BernoulliUnits(), n_higher)
+
     def as_rbm(self, params: DBMParams) -> RBMParams:
         """The same distribution as an RBM: visible side v, h2, h4, .., hidden side h1, h3, ..; with `log_partition` and
-        `annealed_importance_sampling` it gives ``log Z`` (base: `base_bias`).
-
-        Raises:
-            ValueError: with Gaussian visible units.
+        `annealed_importance_sampling`, given ``visible=machine.even_units``, it gives ``log Z`` (base: `base_bias`).
         """
-        if not isinstance(self.visible, BernoulliUnits):
-            raise ValueError(
-                f"a machine with {type(self.visible).__name__} is no Bernoulli RBM: partition functions are for "
-                "BernoulliUnits()"
-            )
+        self._check(params)
         return bipartite(params)
 
     def base_bias(self, params: DBMParams, x: Array) -> Array:
         """The visible biases of a base for annealed importance sampling of `as_rbm`: those that give v and the even
         hidden layers their means over the rows ``x``, under the mean-field posterior.
         """
-        return logit_mean(jnp.concatenate([x, *self.mean_field(params, x).means[1::2]], axis=-1))
+        return self.even_units.initial_bias(jnp.concatenate([x, *self.mean_field(params, x).means[1::2]], axis=-1))
 
     @functools.partial(jax.jit, static_argnames="n")
     def sample(self, params: DBMParams, key: Array, n: int, n_steps: Any) -> Samples:

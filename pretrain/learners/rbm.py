@@ -55,7 +55,7 @@ from pretrain.checks import check_sizes
 from pretrain.layers import Dense
 from pretrain.samplers import CD, ParallelTempering, Phase, Sampler
 from pretrain.types import Batch, Inputs, Metrics, Needs
-from pretrain.units import BernoulliUnits, GaussianUnits, RectifiedUnits, SoftmaxUnits, Units, WithLabels
+from pretrain.units import BernoulliUnits, Beside, GaussianUnits, RectifiedUnits, SoftmaxUnits, Units
 from pretrain.units import sample as sample
 
 Doubled = Literal["neither", "up", "down", "both"]
@@ -213,9 +213,11 @@ class RBM:
         return ("labels",) if self.n_classes else ()
 
     @property
-    def visible_units(self) -> Units | WithLabels:
+    def visible_units(self) -> Units:
         """The visible layer, label units included."""
-        return WithLabels(self.visible, SoftmaxUnits(self.n_classes)) if self.n_classes else self.visible
+        if not self.n_classes:
+            return self.visible
+        return Beside(self.visible, SoftmaxUnits(self.n_classes), self.n_classes)
 
     @property
     def _learned_variance(self) -> bool:
