@@ -33,8 +33,9 @@ hidden layer. With ``e(v)`` the part of v alone::
 
 Hidden units hear ``2 v W + c`` (up, both), visible ones ``2 W h + b`` (down, both). In the data the visible copies are
 equal; in a chain the copies of a layer are drawn apart, and their mean is what is kept: statistics depend on nothing
-else. ``both`` is for layers in between, where twice the weights serve instead of copies. The statistics are those of
-one copy: half of the gradient of F in ``W``, and in the bias of the layer that has copies.
+else. Label units of a machine doubled ``down`` are among its visible ones, and hear both hidden copies. ``both`` is for
+layers in between, where twice the weights serve instead of copies. The statistics are those of one copy: half of the
+gradient of F in ``W``, and in the bias of the layer that has copies.
 
 References: Hinton, *A practical guide to training restricted Boltzmann machines*, UTML TR 2010-003; Cho, Ilin & Raiko,
 ICANN 2011 (learned variances); Lee, Ekanadham & Ng, NIPS 2008 (sparsity); Salakhutdinov & Hinton, *Deep Boltzmann
