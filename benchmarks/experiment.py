@@ -166,7 +166,7 @@ class Row:
         plans: by scale; a scale without it leaves the row out.
         series: rows of one series are also drawn as a curve over their levels; "" is none.
         level: where on it.
-        drawn: whether its filters and samples are kept and drawn; not of a row that shows what another one does.
+        drawn: whether its filters, samples and confusion matrix are drawn; not of a row that shows what another does.
     """
 
     name: str

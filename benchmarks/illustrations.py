@@ -81,7 +81,8 @@ def illustrations(title: str, experiment: Experiment, rows: Sequence[Summary]) -
     codes = {item.row.title: held[0] for item in alone if (held := _held(item, "codes"))}
     if codes:
         found["codes.svg"] = Illustration("Two-dimensional codes of test images", figures.codes, (title, codes))
-    confusion = {item.row.title: np.asarray(held[0]) for item in alone if (held := _held(item, "confusion"))}
+    matrices = {item.row.title: _held(item, "confusion") for item in alone if item.row.drawn}
+    confusion = {row: np.asarray(held[0]) for row, held in matrices.items() if held}
     if confusion:
         arguments = (title, confusion, experiment.classes)
         found["confusion.svg"] = Illustration("Confusion matrices on test images", figures.confusion, arguments)

@@ -78,7 +78,7 @@ UNDRAWN = (
     "dbm-foveated-long",
     "deep-today-half",
 )
-"""Rows whose filters and samples look like those of `dbm` and `deep-today`."""
+"""Rows whose pictures look like those of `dbm` and `deep-today`."""
 SHAPE = (2, 32, 32)
 FIRST = ((8, 9), (4, 6), (7, 8))
 """The splits of the training objects that settings were chosen on, before there were all ten."""
