@@ -52,7 +52,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
         ):
             assert set(row.plans) == {"objects"}
         elif "labels" in row.name and experiment.name == "dbm":
-            assert set(row.plans) == {"smoke", "paper"}
+            assert set(row.plans) == {"smoke", "long", "paper"}
         else:
             assert row.series or set(row.plans) >= set(experiment.scales) - at_some
         for scale, plan in row.plans.items():

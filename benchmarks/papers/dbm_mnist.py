@@ -76,7 +76,7 @@ def without_labels(found: dict[str, Plan]) -> dict[str, Plan]:
 SCALES = {
     "smoke": plans((32, 48), 5, 3, 10, 20),
     "quick": without_labels(plans((500, 1000), 10, 8, 15)),
-    "long": without_labels(plans((500, 1000), 100, 40, 40, weight_decay=1e-3, max_steps=10)),
+    "long": plans((500, 1000), 100, 40, 40, weight_decay=1e-3, max_steps=10),
     "paper": plans((500, 1000), 100, 300, 40, weight_decay=1e-3, max_steps=10),
 }
 
