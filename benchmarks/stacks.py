@@ -3,11 +3,12 @@
 A curve over numbers of labels fine-tunes one stack many times; a grid over the fine-tuning's numbers tries them on one
 stack. The stacks of one pretraining are kept, one for each of its data and populations of seeds, in memory and as
 checkpoints, and with each the machine that was made of it last, in memory; so rows that share a pretraining must follow
-each other.
+each other. A row whose lowest stages are those of the row before puts its others on that one's layers.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ class Stacks:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._name = ""
+        self._plan: Plan | None = None
         self._kept: dict[tuple[Any, ...], tuple[Pretrained, Checkpoints | None]] = {}
+        self._below: dict[tuple[Any, ...], Pretrained] = {}
         self._joint: dict[tuple[Any, ...], tuple[str, Progress]] = {}
         self._pairs: str = ""
         self._data: Splits | None = None
@@ -51,34 +54,46 @@ class Stacks:
 
     def get(
         self, plan: Plan, data: Splits, seeds: Sequence[int], report: Report | None, mesh: Mesh | None = None
-    ) -> tuple[Pretrained, bool]:
-        """The plan's stack, and whether it was there already. Members that cannot differ, of one seed and the same
-        numbers (a grid over fine-tuning), are trained as one.
+    ) -> tuple[Pretrained, int]:
+        """The plan's stack, and how many of its stages, from the lowest up, were there already. Members that cannot
+        differ, of one seed and the same numbers (a grid over fine-tuning), are trained as one.
         """
         if len(seeds) > 1 and len(set(seeds)) == 1 and not any(map(np.ndim, jax.tree.leaves(plan.pretraining))):
             stack, shared = self.get(plan, data, seeds[:1], report)
             return repeated(stack, len(seeds)), shared
         name, own = digest(plan.pretraining, plan.pairs, plan.augment), (plan.data, *seeds)
         if name != self._name:
+            below = self._alike(plan)
             self.clear()
-            self._name = name
+            self._name, self._plan, self._below = name, plan, below
         if own in self._kept:
-            return self._kept[own][0], True
+            return self._kept[own][0], len(plan.pretraining)
         folder = f"stack-{digest(name, plan.data)}-{named(seeds)}"
         checkpoints = None if self._folder is None else Checkpoints(self._folder / folder, run=folder)
         train, valid = self.paired(plan.pairs, data)
+        below = self._below.pop(own, None)
+        shared = len(below.stages) if below else 0
         stack = pretrain(
-            plan.pretraining,
+            plan.pretraining[shared:],
             train,
             valid=valid,
             seeds=seeds,
+            below=below,
             augment=plan.augment,
             checkpoints=checkpoints,
             report=report,
             mesh=mesh,
         )
         self._kept[own] = stack, checkpoints
-        return stack, False
+        return stack, shared
+
+    def _alike(self, plan: Plan) -> dict[tuple[Any, ...], Pretrained]:
+        """Of the stacks that are kept the lowest stages that are the plan's too."""
+        if self._plan is None or digest(plan.pairs, plan.augment) != digest(self._plan.pairs, self._plan.augment):
+            return {}
+        pairs = zip(self._plan.pretraining, plan.pretraining, strict=False)
+        n = sum(1 for _ in itertools.takewhile(lambda pair: digest(pair[0]) == digest(pair[1]), pairs))
+        return {own: stack.below(n) for own, (stack, _) in self._kept.items()} if n else {}
 
     def joint(self, plan: Plan, seeds: Sequence[int], train: Callable[[], Progress]) -> tuple[Progress, bool]:
         """The plan's stack as one machine, trained by ``train`` if it is not there; and whether it was."""
@@ -94,7 +109,7 @@ class Stacks:
         for _, checkpoints in self._kept.values():
             if checkpoints is not None:
                 checkpoints.clear()
-        self._name, self._kept, self._joint = "", {}, {}
+        self._name, self._plan, self._kept, self._below, self._joint = "", None, {}, {}, {}
 
     def paired(self, pairs: Pairs | None, data: Splits) -> tuple[Batch, Batch | None]:
         """Training rows, and the validation rows that layers are monitored on, with partners; the last are kept."""

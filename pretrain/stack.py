@@ -68,6 +68,7 @@ def pretrain(
     *,
     valid: Batch | None = None,
     seeds: Sequence[int] = (0,),
+    below: Pretrained | None = None,
     label_weight: float | Array | None = None,
     augment: Augment | None = None,
     checkpoints: Checkpoints | None = None,
@@ -83,6 +84,8 @@ def pretrain(
         valid: if given, each layer's own measures are also taken on the first `MONITOR_ROWS` of these, for the history
             and, in a stage with patience, for early stopping.
         seeds: one a member.
+        below: a stack of as many members that these stages are put on, and that stays as it is; what is returned is the
+            whole. Trained on the same rows by the same seeds, it is what training all of it at once gives, bit for bit.
         label_weight: if given, every layer that is trained (not solved) is partially supervised: so many times the
             cross-entropy of a softmax output on its codes is added to its objective, on the rows that have a label (a
             label of -1 is none); see `pretrain.learners.partially_supervised`.
@@ -96,11 +99,19 @@ def pretrain(
             are solved, which have no minibatches, the members.
 
     Raises:
-        ValueError: if the data or the sizes do not suit a learner, or the checkpoints are another run's.
+        ValueError: if the data or the sizes do not suit a learner, the stack below has another number of members, or
+            the checkpoints are another run's.
     """
     if label_weight is not None:
         stages = partially_supervised(stages, train, label_weight)
     layers, params, done = [], [], []
+    if below is not None:
+        if (members := population.n_members(below.layers)) != len(seeds):
+            raise ValueError(
+                f"the stack below has {members} members; got {len(seeds)} seeds: give one for each of them"
+            )
+        stages = [*below.stages, *stages]
+        layers, params, done = list(below.layers), list(below.params), list(below.progress)
     keys = population.member_keys(seeds)
     check_stages(stages, train, valid, keys)
     monitors = {"train": paired(train, MONITOR_ROWS)}
@@ -108,18 +119,20 @@ def pretrain(
     raw = train, monitors
     kept = _checkpoints(checkpoints, stages, (keys, train, monitors, augment))
     for index, stage in enumerate(stages):
-        name = _layer(index, len(stages))
-        stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
-        within = {} if augment is None or isinstance(stage.learner, Solver) else {"lower": layers, "augment": augment}
-        rows = raw if within else (train, monitors)
-        progress = _train(name, stage, *rows, stage_keys, None, kept[index], report, chunk, mesh, **within)
-        learner = population.broadcast(stage.learner, len(seeds))
-        layer = trained_layer(learner, progress.params)
-        layers.append(layer)
-        params.append(progress.params)
-        done.append(progress)
+        if index == len(layers):  # it is not there yet
+            name = _layer(index, len(stages))
+            stage_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
+            within = (
+                {} if augment is None or isinstance(stage.learner, Solver) else {"lower": layers, "augment": augment}
+            )
+            rows = raw if within else (train, monitors)
+            progress = _train(name, stage, *rows, stage_keys, None, kept[index], report, chunk, mesh, **within)
+            learner = population.broadcast(stage.learner, len(seeds))
+            layers.append(trained_layer(learner, progress.params))
+            params.append(progress.params)
+            done.append(progress)
         if any(augment is None or isinstance(above.learner, Solver) for above in stages[index + 1 :]):
-            train, monitors = _above(layer, train, monitors)
+            train, monitors = _above(layers[index], train, monitors)
     return Pretrained(tuple(layers), tuple(params), tuple(stages), tuple(done))
 
 

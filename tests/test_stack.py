@@ -60,6 +60,27 @@ def test_a_layer_is_trained_on_the_codes_of_those_below(data: pt.data.Splits, mi
     np.testing.assert_allclose(alone.params.weights[0], mixed.params[1].weights[1], atol=1e-5)
 
 
+def test_a_stack_that_is_grown_is_what_all_of_it_would_have_been(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    """Bit for bit, its history too; also where rows are augmented, and are passed up inside every step."""
+    grown = pt.pretrain(MIX[3:], data.train, valid=data.valid, seeds=SEEDS, below=mixed.below(3))
+    assert grown.stages == mixed.stages
+    for one, other in zip(jax.tree.leaves(grown[:2]), jax.tree.leaves(mixed[:2]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for name, values in mixed.progress[3].history.items():
+        np.testing.assert_array_equal(grown.progress[3].history[name], values)
+    short = [pt.Stage(pt.Autoencoder(n), pt.Sgd(0.1), 1, 20) for n in (5, 4)]
+    options = {"seeds": SEEDS, "augment": pt.data.Shifts((1, 8, 8), 1)}
+    whole = pt.pretrain(short, data.train, **options)
+    grown = pt.pretrain(short[1:], data.train, below=whole.below(1), **options)
+    np.testing.assert_array_equal(grown.params[1].weights, whole.params[1].weights)
+    with pytest.raises(ValueError, match="stack below has 2 members; got 1 seeds"):
+        pt.pretrain(MIX[3:], data.train, below=mixed.below(3))
+    with pytest.raises(ValueError, match=r"layer 4 of 4: .*n_hidden"):
+        pt.pretrain(
+            [MIX[2].replace(learner=pt.LogisticAutoregression(13))], data.train, seeds=SEEDS, below=mixed.below(3)
+        )
+
+
 def test_lower_layers_inside_the_step_equal_codes_made_once(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(population.member_keys(SEEDS))
     options = {"epochs": 20, "batch_size": 20, "keys": keys}

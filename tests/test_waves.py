@@ -14,9 +14,9 @@ from benchmarks.__main__ import EXPERIMENTS
 from benchmarks.experiment import Plan
 from benchmarks.papers.larochelle2009 import tuning
 from benchmarks.stacks import Stacks
-from benchmarks.tasks import Context
+from benchmarks.tasks import Context, Trained
 from pretrain import fit, memory
-from pretrain.data import Splits, digits
+from pretrain.data import Shifts, Splits, digits
 from pretrain.types import Batch
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -164,6 +164,26 @@ def test_members_that_cannot_differ_share_one_stack(monkeypatch: pytest.MonkeyPa
     Stacks(None).get(Plan((rates,)), data, [7, 7], None)
     Stacks(None).get(Plan((stage,)), data, [7, 8], None)
     assert trained == [1, 1, 2, 2]
+
+
+def test_a_row_is_put_on_the_lowest_layers_of_the_one_before_where_these_are_its_own() -> None:
+    """The same numbers as alone; the time of what was there belongs to the row that trained it."""
+    first, second, third = (pt.Stage(pt.Autoencoder(n), pt.Sgd(0.1), 2, 20) for n in (5, 4, 3))
+    data, stacks = Splits(TRAIN, VALID, VALID), Stacks(None)
+    assert [stacks.get(Plan((first, second)), data, [seed], None)[1] for seed in (7, 8)] == [0, 0]
+    found = [stacks.get(Plan((first, third)), data, [seed], None) for seed in (7, 8, 9)]
+    assert [shared for _, shared in found] == [1, 1, 0]
+    alone, _ = Stacks(None).get(Plan((first, third)), data, [8], None)
+    for one, other in zip(jax.tree.leaves(found[1][0][:2]), jax.tree.leaves(alone[:2]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert list(Trained(*found[0], None).seconds) == ["layer 2/2"]
+    kept = found[0][0]
+    assert list(Trained(kept.below(1), 1, None, beyond=kept.progress[1:]).seconds) == ["layers above"]
+    assert not Trained(kept.below(1), 2, None, beyond=kept.progress[1:]).seconds
+    shorter, shared = stacks.get(Plan((first,)), data, [7], None)
+    assert (len(shorter.stages), shared) == (1, 1)
+    moved = Plan((first, third), augment=Shifts((1, 8, 8), 1))
+    assert stacks.get(moved, data, [7], None)[1] == 0
 
 
 @pytest.mark.parametrize("row", ["autoencoder/deep-autoencoder-2d", "likelihood/dbn-up-down", "family/kernel-pca"])

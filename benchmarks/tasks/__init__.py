@@ -43,10 +43,10 @@ class Context(NamedTuple):
         """What every stage is given."""
         return {"checkpoints": self.checkpoints, "report": self.report, "mesh": self.mesh(members)}
 
-    def pretrained(self, plan: Plan, data: Splits, seeds: list[int]) -> tuple[Pretrained | None, bool]:
-        """The plan's stack, None where it has none, and whether it was there already."""
+    def pretrained(self, plan: Plan, data: Splits, seeds: list[int]) -> tuple[Pretrained | None, int]:
+        """The plan's stack, None where it has none, and how many of its stages were there already."""
         if not plan.pretraining:
-            return None, False
+            return None, 0
         return self.stacks.get(plan, data, seeds, report=self.report, mesh=self.mesh(len(seeds)))
 
 
@@ -55,7 +55,7 @@ class Trained(NamedTuple):
 
     Attributes:
         pretrained: the stack, if there is one.
-        shared: whether it was trained for an earlier row, which its time then belongs to.
+        shared: how many of its stages were trained for an earlier row, which their time then belongs to.
         tuned: what fine-tuning made of it, if there was any.
         joint: the stack as one deep Boltzmann machine, if it was trained as such in between.
         joint_shared: whether that was done for an earlier row.
@@ -64,7 +64,7 @@ class Trained(NamedTuple):
     """
 
     pretrained: Pretrained | None
-    shared: bool
+    shared: int
     tuned: Progress | None
     joint: Progress | None = None
     joint_shared: bool = False
@@ -82,11 +82,11 @@ class Trained(NamedTuple):
     @property
     def seconds(self) -> dict[str, float]:
         """Of every stage that was trained for this row, all members together."""
-        before = {name for name in self.stages if self.shared and name.startswith("layer")}
-        before |= {"joint"} if self.joint_shared else set()
+        layers = [name for name in self.stages if name.startswith("layer")]
+        before = {*layers[: self.shared], *(["joint"] if self.joint_shared else [])}
         spent = {name: progress.seconds for name, progress in self.stages.items() if name not in before}
-        if self.beyond and not self.shared:
-            spent |= {"layers above": sum(progress.seconds for progress in self.beyond)}
+        if own := self.beyond[max(self.shared - len(layers), 0) :]:
+            spent |= {"layers above": sum(progress.seconds for progress in own)}
         return spent | ({"fitting": sum(seconds for _, seconds in self.fitted)} if self.fitted else {})
 
 
