@@ -45,11 +45,7 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
             assert set(row.plans) == {"contrast", "objects"}
         elif row.name in ("dbm-4000", "dbm-foveated", "dbm-front-500"):
             assert set(row.plans) == {"contrast"}
-        elif row.name in ("dbm-fine", "dbm-foveated-sparse", "dbm-foveated-long") or row.name[-3:] in (
-            "-10",
-            "-40",
-            "-60",
-        ):
+        elif row.name.startswith(("dbm-fine", "dbm-foveated-", "dbm-joint-", "dbm-greedy-")):
             assert set(row.plans) == {"objects"}
         elif "labels" in row.name and experiment.name == "dbm":
             assert set(row.plans) == {"smoke", "long", "paper"}
