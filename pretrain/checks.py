@@ -153,10 +153,16 @@ def check_batch(batch: Any, name: str, members: int | None = None) -> None:
     Raises:
         ValueError: otherwise.
     """
-    if not isinstance(batch, Batch) or not all(field is None or hasattr(field, "shape") for field in batch):
+    if not isinstance(batch, Batch):
         raise ValueError(
             f"{name} must be a pretrain.Batch of arrays; got {type(batch).__name__}: wrap it as Batch(x, y)"
         )
+    for field, value in batch._asdict().items():
+        if value is not None and (not hasattr(value, "shape") or hasattr(value, "iloc")):
+            raise ValueError(
+                f"{name}.{field} must be an array; got {type(value).__name__}: convert it with numpy.asarray, features "
+                "to float32"
+            )
     if members is not None and batch.x.ndim == 3 and batch.x.shape[0] != members:
         raise ValueError(
             f"{name}.x has shape {tuple(batch.x.shape)}, rows of their own for {batch.x.shape[0]} members, but there "
@@ -259,4 +265,7 @@ def check_run(
             f"choose at most {train.x.shape[-2]}"
         )
     if patience is not None and "valid" not in monitors:
-        raise ValueError("early stopping needs monitors={'valid': batch}; without it pass patience=None")
+        raise ValueError(
+            "early stopping needs validation rows, valid=batch (of run, monitors={'valid': batch}): give them, or "
+            "leave patience out"
+        )

@@ -194,8 +194,9 @@ def save(network: Network | Unrolled, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(network, Network | Unrolled):
         raise ValueError(
-            f"save keeps a Network or an Unrolled; got {type(network).__name__}: give pretrained.network(0) of a stack "
-            "and Network(dbn.layers()) of a DBN; all else are pytrees of arrays, which numpy.savez keeps"
+            f"save keeps a Network or an Unrolled; got {type(network).__name__}: give pretrained.network(0) of a "
+            "stack, pretrain.member(tuned.params, 0) of what fine_tune returned, Network(dbn.layers()) of a DBN; all "
+            "else are pytrees of arrays, which numpy.savez keeps"
         )
     parts = (
         {"encoder": network.encoder, "decoder": network.decoder}

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax import Array
@@ -76,6 +77,14 @@ class WarmUp:
         return jnp.clip(epoch / jnp.maximum(self.epochs, 1e-6), 0.0, 1.0) * self.then(epoch)
 
 
+def _check_rate(rate: Any) -> None:
+    """Raises: ValueError: of a learning rate that is a list, or below 0."""
+    if isinstance(rate, list | tuple):
+        raise ValueError(f"learning_rate must be a number, or an array of one a member; got {rate!r}: numpy.array(...)")
+    if isinstance(rate, int | float | np.ndarray) and np.any(np.asarray(rate) < 0.0):
+        raise ValueError(f"learning_rate must not be negative: steps go down the gradient; got {rate}")
+
+
 def _matrices(params: Any) -> Any:
     """Where weight decay acts: on matrices, but not on those of layers that stay fixed."""
 
@@ -126,6 +135,9 @@ class Sgd:
     weight_decay: float | Array = 0.0
     max_norm: float | Array | None = None
 
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
         return _chain(
@@ -158,6 +170,9 @@ class Momentum:
     schedule: Schedule = Constant()
     weight_decay: float | Array = 0.0
     max_norm: float | Array | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
@@ -198,6 +213,9 @@ class Adam:
     schedule: Schedule = Constant()
     weight_decay: float | Array = 0.0
 
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
         return optax.chain(
@@ -228,6 +246,9 @@ class Adagrad:
     weight_decay: float | Array = 0.0
     initial_accumulator: float | Array = 0.1
     epsilon: float | Array = 1e-7
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""

@@ -101,7 +101,14 @@ def _agreed(*values: Any) -> Any:
 
 
 def member(tree: Any, index: int) -> Any:
-    """One member of a population: every leaf loses its leading axis."""
+    """One member of a population: every leaf loses its leading axis.
+
+    Raises:
+        IndexError: if there are not so many members.
+    """
+    leaves = jax.tree.leaves(tree)
+    if leaves and isinstance(index, int) and not -(n := len(leaves[0])) <= index < n:
+        raise IndexError(f"there are {n} members, 0 to {n - 1}; got {index}")
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 

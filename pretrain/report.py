@@ -168,10 +168,12 @@ def _found(history: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
         return f" in {found.sum()} of {finite.size} members" if finite.size > 1 else ""
 
     values, ratios = values[:, finite], ratios[:, finite]
-    yield from _suspect_rates(ratios, where) if "update_ratio" in history else ()
+    stuck = {name: history[name][:, finite] for name, _, _ in STUCK if name in history}
+    still = np.any([_lasting(stuck[name], least) for name, least, _ in STUCK if name in stuck] or [False], axis=0)
+    yield from _suspect_rates(ratios, still, where) if "update_ratio" in history else ()
     for name, least, advice in STUCK:
-        if name in history:
-            yield from _stuck(name, history[name][:, finite], least, advice, where)
+        if name in stuck:
+            yield from _stuck(name, stuck[name], least, advice, where)
     gap = free_energy_gap(history)
     if gap is not None:
         size = np.abs(history["train/free_energy"][:, finite]).mean(axis=0)
@@ -188,7 +190,8 @@ def _always(seen: np.ndarray) -> np.ndarray:
     return np.asarray(seen.all(axis=0))
 
 
-def _suspect_rates(ratios: np.ndarray, where: Where) -> Iterator[tuple[str, str]]:
+def _suspect_rates(ratios: np.ndarray, still: np.ndarray, where: Where) -> Iterator[tuple[str, str]]:
+    """``still``: members whose units no longer move, which makes updates small: their rate is not to be raised."""
     low, high = USUAL_RATIO
     if len(ratios) < STATE:
         return
@@ -198,7 +201,7 @@ def _suspect_rates(ratios: np.ndarray, where: Where) -> Iterator[tuple[str, str]
             "lower the learning rate"
         )
         yield "fast", text
-    if (found := _always(ratios < low)).any():
+    if (found := _always(ratios < low) & ~still).any():
         text = (
             f"an update is only {ratios[-1, found].min():.2g} of the weights{where(found)}, about 1e-3 is usual: "
             "raise the learning rate"
@@ -206,11 +209,15 @@ def _suspect_rates(ratios: np.ndarray, where: Where) -> Iterator[tuple[str, str]
         yield "slow", text
 
 
-def _stuck(name: str, shares: np.ndarray, least: float, advice: str, where: Where) -> Iterator[tuple[str, str]]:
+def _lasting(shares: np.ndarray, least: float) -> np.ndarray:
+    """``[members]`` whether the share was larger in the last `STATE` epochs, and did not fall."""
     lasting = shares[-STATE:]
-    found = _always(lasting > least) & (lasting[-1] >= 0.98 * lasting[0])
-    if len(lasting) == STATE and found.any():
-        share = f"{100 * lasting[-1, found].max():.0f}% of the units"
+    return _always(lasting > least) & (lasting[-1] >= 0.98 * lasting[0]) & (len(lasting) == STATE)
+
+
+def _stuck(name: str, shares: np.ndarray, least: float, advice: str, where: Where) -> Iterator[tuple[str, str]]:
+    if (found := _lasting(shares, least)).any():
+        share = f"{100 * shares[-1, found].max():.0f}% of the units"
         yield name, f"{share} are {name.removesuffix('_units')}{where(found)}: {advice}"
 
 

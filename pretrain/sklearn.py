@@ -368,7 +368,12 @@ class PretrainedClassifier(ClassifierMixin, _Base):
 
     @property
     def _n_features_out(self) -> int:
+        self._check_hidden()
         return tuple(self.hidden_layer_sizes)[-1]
+
+    def _check_hidden(self) -> None:
+        if not tuple(self.hidden_layer_sizes):
+            raise ValueError("hidden_layer_sizes=() has no hidden layer, whose codes these would be")
 
     def _logits(self, X: Any) -> np.ndarray:
         x = self._seen(X)
@@ -384,6 +389,11 @@ class PretrainedClassifier(ClassifierMixin, _Base):
         return softmax(self._logits(X), axis=1)
 
     def transform(self, X: Any) -> np.ndarray:
-        """The codes of the last hidden layer: ``[rows, units]`` float32."""
+        """The codes of the last hidden layer: ``[rows, units]`` float32.
+
+        Raises:
+            ValueError: if there is none.
+        """
         x = self._seen(X)
+        self._check_hidden()
         return encode(self.network_, _padded(x))[: len(x)]

@@ -205,6 +205,16 @@ def fine_tune(
         ValueError: if data, layers and learner do not suit each other, or the checkpoints are another run's.
     """
     layers = layers.layers if isinstance(layers, Pretrained) else layers
+    if isinstance(layers, Network):
+        raise ValueError(
+            "layers are a stack's, or a tuple of layers; got a Network: a whole network goes on as "
+            "fine_tune((), ..., params=pretrain.stacked([network]))"
+        )
+    if params is not None and (layers or fixed):
+        raise ValueError(
+            "params are whole networks, in place of layers, and all of them are trained: give params and neither "
+            f"layers nor fixed; got {len(layers)} layers and fixed={fixed}"
+        )
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     monitors = {} if valid is None else {"valid": valid}
     if checkpoints is not None:

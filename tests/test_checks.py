@@ -37,7 +37,7 @@ CASES = [
     ("some labels", pt.PartiallySupervised(RBM, 3), pt.Batch(X, Y - 2), r"0\.\.2 \(-1 where there is none\); got -2"),
     ("half precision", RBM, pt.Batch(X.astype(np.float16)), "must be float32; got float16: convert"),
     ("no batch", RBM, X, "train must be a pretrain.Batch of arrays; got ndarray: wrap it"),
-    ("lists", RBM, pt.Batch(X.tolist()), "train must be a pretrain.Batch of arrays"),
+    ("lists", RBM, pt.Batch(X.tolist()), "train.x must be an array; got list: convert it with numpy.asarray"),
     ("not standardised", pt.GaussianRBM(4), pt.Batch(X), r"must be standardised .* subtract .* Standardise\(\) stage"),
     ("wrong scale", pt.GaussianRBM(4), pt.Batch(30 * (X - X.mean(axis=0))), "an average variance of [0-9.]+: subtract"),
     ("no pairs", pt.Embedding(4), pt.Batch(X), "train.pair is missing"),
@@ -155,7 +155,7 @@ def test_bad_run_arguments() -> None:
     train = pt.Batch(jnp.asarray(X), jnp.asarray(Y))
     with pytest.raises(ValueError, match="epochs must be a whole number of at least 1; got 0"):
         pt.run(RBM, pt.Sgd(0.1), train, epochs=0, batch_size=10)
-    with pytest.raises(ValueError, match="early stopping needs monitors"):
+    with pytest.raises(ValueError, match="early stopping needs validation rows"):
         pt.run(CLASSIFIER, pt.Sgd(0.1), train, epochs=1, batch_size=10, patience=2)
     with pytest.raises(ValueError, match=r"has shape .* but the population has 1 members"):
         pt.run(RBM, pt.Sgd(np.array([0.1, 0.2])), train, epochs=1, batch_size=10)
@@ -180,7 +180,7 @@ LATER = [
     (pt.Stage(RBM, pt.Sgd(0.1), 1, 100), "batch_size 100 is larger than the 20 training rows"),
     (pt.Stage(RBM, pt.Sgd(np.array([0.1, 0.2])), 1, 10), "the population has 1 members"),
     (pt.Stage(pt.SupervisedGreedy(3, (4,)), pt.Sgd(0.1), 1, 10), "y is missing"),
-    (pt.Stage(RBM, pt.Sgd(0.1), 1, 10, patience=3), "early stopping needs monitors"),
+    (pt.Stage(RBM, pt.Sgd(0.1), 1, 10, patience=3), "early stopping needs validation rows"),
     (pt.Stage(RBM), "BernoulliRBM is trained: give an optimizer and epochs"),
     (pt.Stage(pt.PCA(2), pt.Sgd(0.1), 1, 10), "PCA is solved: give no optimizer and no epochs"),
     (pt.Stage(pt.GaussianRBM(3), pt.Sgd(0.1), 1, 10), "the sigmoid codes below are not standardised"),

@@ -10,7 +10,15 @@ from enumerated_dbm import SIZES, arrays, as_params, assert_close, evidence, joi
 from enumeration import binary
 from scipy.special import expit, logsumexp
 
-from pretrain import DBM, Batch, BernoulliRBM, GaussianUnits, annealed_importance_sampling, log_partition
+from pretrain import (
+    DBM,
+    Batch,
+    BernoulliRBM,
+    BernoulliUnits,
+    GaussianUnits,
+    annealed_importance_sampling,
+    log_partition,
+)
 from pretrain.generative import temperatures
 from pretrain.generative.dbm_params import sweep
 from pretrain.learners.rbm import RBMParams
@@ -58,6 +66,11 @@ def test_gaussian_machine_has_the_partition_function_of_the_integrals_over_v(dep
     log_terms = minus_energy + 0.5 * np.square(center).sum(axis=1) + 0.5 * sizes[0] * np.log(2.0 * np.pi)
     exact, rbm = logsumexp(log_terms), dbm.as_rbm(params)
     np.testing.assert_allclose(log_partition(rbm, visible=dbm.even_units), exact, rtol=1e-5)
+    for units in (BernoulliUnits(), GaussianUnits())[: 2 if depth > 1 else 1]:
+        with pytest.raises(ValueError, match="even_units"):
+            log_partition(rbm, visible=units)
+    with pytest.raises(ValueError, match="parameters of 2 machines: take one with"):
+        dbm.as_rbm(jax.tree.map(lambda a: jnp.stack([a, a]), params))
 
     x = np.random.default_rng(6).standard_normal((7, sizes[0]))
     base = dbm.base_bias(params, jnp.asarray(x, jnp.float32))

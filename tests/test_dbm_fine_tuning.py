@@ -117,7 +117,10 @@ def test_stacks_that_are_no_such_machine_are_refused_by_name() -> None:
         ("got visible GaussianUnits in stage 2", [up, GaussianRBM(2, doubled="down")]),
         ("got hidden GaussianUnits in stage 1", [RBM(3, hidden=GaussianUnits())]),
         (r"visible units of a deep Boltzmann machine.*got SoftmaxUnits\(n_states=2\)", [RBM(3, SoftmaxUnits(2))]),
-        ("only the highest of several RBMs may have label units; stage 1 of 1 has 3", [BernoulliRBM(3, n_classes=3)]),
+        (
+            "only the highest RBM of at least two, doubled 'down', may have label units; stage 1 of 1 has 3",
+            [BernoulliRBM(3, n_classes=3)],
+        ),
     ]
     for message, kinds in refused:
         with pytest.raises(ValueError, match=message):

@@ -69,8 +69,16 @@ def test_gibbs_chain_refuses_what_does_not_fit() -> None:
     params, key = single(machine(6, 3)), jax.random.key(0)
     with pytest.raises(ValueError, match="6 visible units, label units included; got 3"):
         gibbs_chain(params, key, jnp.zeros((2, 3)), 1, 3)
-    with pytest.raises(ValueError, match="n_classes is 0"):
+    with pytest.raises(ValueError, match="has no label units"):
         gibbs_chain(params, key, jnp.zeros((2, 6)), 1, labels=jnp.zeros(2, int))
+    for labels in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError, match=rf"labels must lie in 0..2; got {max(labels, key=abs)}"):
+            gibbs_chain(params, key, jnp.zeros((2, 6)), 1, 3, np.array(labels))
+    dbn = DBN((), (), params, 3)
+    with pytest.raises(ValueError, match=r"labels must have shape \(3,\)"):
+        dbn.sample(key, 3, 2, labels=np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"labels must lie in 0..2; got 7"):
+        dbn.bound(jnp.zeros((2, 3)), jnp.zeros(()), y=np.array([0, 7]))
 
 
 # ---------------------------------------------------------------- deep belief networks

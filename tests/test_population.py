@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -33,6 +34,15 @@ RATE = "fine_tuning.optimizer.learning_rate"
 
 
 # --- groups ---
+
+
+def test_there_is_no_member_beyond_the_last() -> None:
+    """JAX takes the last one for it."""
+    tree = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.zeros(2)}
+    assert pt.member(tree, -1)["w"].tolist() == [3.0, 4.0, 5.0]
+    with pytest.raises(IndexError, match="2 members, 0 to 1; got 2"):
+        pt.member(tree, 2)
+    assert pt.member((), 0) == ()
 
 
 def test_recipes_that_differ_in_numbers_become_one_population() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from enumerated_dbm import SIZES, arrays, as_params, assert_close
 
-from pretrain import DBM, Constant, Inverse, Linear, Momentum, Sgd, WarmUp
+from pretrain import DBM, Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd, WarmUp
 from pretrain.optim import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -87,3 +87,15 @@ def test_no_column_is_longer_than_max_norm_after_an_update(recipe: Any) -> None:
     assert np.linalg.norm(after(recipe.replace(max_norm=1.0))["weights"], axis=0).max() < 1.0 + 1e-5
     plain, limited = (jax.tree.structure(r.build(10).init(params)) for r in (recipe, recipe.replace(max_norm=1.0)))
     assert plain != limited  # without a bound there is nothing to carry
+
+
+@pytest.mark.parametrize("recipe", [Sgd, Momentum, Adam, Adagrad])
+def test_rates_that_cannot_be_are_refused(recipe: Any) -> None:
+    for rate, message in (
+        (-0.1, "not be negative"),
+        (np.array([0.1, -1.0]), "not be negative"),
+        ([0.1, 0.2], "array of one a member"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipe(rate)
+    assert jax.tree.leaves(recipe(np.array([0.1, 0.2])))[0].shape == (2,)

@@ -109,6 +109,16 @@ def test_stuck_units_are_told_unless_they_revive() -> None:
     assert warnings(few) == []
 
 
+def test_a_rate_that_stopped_all_units_is_not_said_to_be_too_low() -> None:
+    """Units that no longer move make small updates: one advice, not two that contradict each other."""
+    tiny = np.full(EPOCHS, 1e-9)
+    stopped = history(update_ratio=tiny, dead_units=np.ones(EPOCHS))
+    found = warnings(stopped)
+    assert any("lower the learning rate" in text for text in found)
+    assert not any("raise" in text for text in found)
+    assert any("raise" in text for text in warnings(history(update_ratio=tiny)))
+
+
 def test_a_growing_free_energy_gap_is_told() -> None:
     """By 4 nats an epoch beside 250; one that was always there, or comes and goes, is not."""
     energy = np.full(EPOCHS, -250.0)

@@ -321,6 +321,19 @@ def test_only_a_classifier_is_put_on_layers(data: pt.data.Splits, mixed: pt.Pret
         pt.fine_tune(mixed.layers, stage, data.train, valid=data.valid, seeds=SEEDS)
 
 
+def test_what_fine_tuning_would_pass_over_is_refused(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
+    tuned = stack.classifier(mixed.layers, Classifier(10), population.member_keys(SEEDS))
+    stage = pt.Stage(Classifier(10), pt.Sgd(0.1), 1, 20)
+    for layers, options in ((mixed, {}), ((), {"fixed": 1})):
+        with pytest.raises(ValueError, match="give params and neither layers nor fixed"):
+            pt.fine_tune(layers, stage, data.train, seeds=SEEDS, params=tuned, **options)
+    with pytest.raises(ValueError, match=r"got a Network: .*params=pretrain.stacked\(\[network\]\)"):
+        pt.fine_tune(pt.member(tuned, 0), stage, data.train)
+    fewer = stage.replace(learner=Classifier(12))
+    with pytest.raises(ValueError, match="10 outputs, but n_classes=12"):
+        pt.fine_tune((), fewer, data.train, seeds=SEEDS, params=tuned)
+
+
 def test_the_same_network_in_flax(mixed: pt.Pretrained, data: pt.data.Splits) -> None:
     network = mixed.network(1)
     module = pt.to_nnx(network)

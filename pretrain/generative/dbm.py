@@ -139,7 +139,12 @@ class DBM:
     def inputs(self) -> Inputs:
         return self.visible.inputs
 
-    def _check(self, params: DBMParams) -> None:
+    def _check(self, params: DBMParams, *, one: bool = True) -> None:
+        if one and params.weights[0].ndim != 2:
+            raise ValueError(
+                f"these are the parameters of {params.weights[0].shape[0]} machines: take one with "
+                "pretrain.member(params, index), or jax.vmap over the members"
+            )
         if params.n_hidden != self.n_hidden:
             raise ValueError(
                 f"the machine has hidden layers of {params.n_hidden}, but DBM was given n_hidden={self.n_hidden}: they "
@@ -166,6 +171,7 @@ class DBM:
         """The factorial posterior of the hidden layers given ``x`` ``[rows, visible]``, from the pass up in which every
         layer but the highest hears its input twice. With one hidden layer it is exact.
         """
+        self._check(params)
         heard = x @ params.weights[0]
 
         def step(posterior: Posterior) -> Posterior:
@@ -279,7 +285,7 @@ class DBM:
         Raises:
             ValueError: of a machine with one hidden layer.
         """
-        self._check(params)
+        self._check(params, one=False)
         build = functools.partial(discriminative, steps=self.max_steps if steps is None else steps)
         return build(params) if params.weights[0].ndim == 2 else jax.vmap(build)(params)
 
@@ -296,7 +302,10 @@ class DBM:
         `annealed_importance_sampling`, given ``visible=machine.even_units``, it gives ``log Z`` (base: `base_bias`).
         """
         self._check(params)
-        return bipartite(params)
+        joined = bipartite(params)
+        if isinstance(self.visible, BernoulliUnits):
+            return joined
+        return joined._replace(log_variance=jnp.zeros_like(params.biases[0]))  # so that it is not taken for Bernoulli
 
     def base_bias(self, params: DBMParams, x: Array) -> Array:
         """The visible biases of a base for annealed importance sampling of `as_rbm`: those that give v and the even

@@ -89,8 +89,8 @@ def from_stack(pretrained: Pretrained, index: int | None = None) -> DBMParams:
         check_visible(machine.visible)
         if machine.n_classes and machine.doubled != "down":
             raise ValueError(
-                f"only the highest of several RBMs may have label units; stage {number} of {depth} has "
-                f"{machine.n_classes}: train it without"
+                "only the highest RBM of at least two, doubled 'down', may have label units; stage "
+                f"{number} of {depth} has {machine.n_classes}: train it without"
             )
     machines = [
         _without_labels(stage.learner, params)

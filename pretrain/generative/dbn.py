@@ -34,7 +34,7 @@ from flax import struct
 from jax import Array
 
 from pretrain import population
-from pretrain.generative.gibbs import check_machine, gibbs_chain, join_labels, machine
+from pretrain.generative.gibbs import check_clamped, check_machine, gibbs_chain, join_labels, machine
 from pretrain.generative.partition import log_unnormalised_visible
 from pretrain.layers import Dense, compose
 from pretrain.learners.rbm import RBMParams, free_energy, sample
@@ -165,7 +165,6 @@ class DBN:
         n_binary = self.top.weights.shape[-2] - self.n_classes
         return (*self.recognition, Dense(self.top.weights[..., :n_binary, :], self.top.hidden_bias))
 
-    @functools.partial(jax.jit, static_argnames="n")
     def sample(self, key: Array, n: int, n_steps: Any, labels: Array | None = None) -> Samples:
         """Draws from the model: ``n`` Gibbs chains in the top machine, then down the generative layers.
 
@@ -174,7 +173,17 @@ class DBN:
             n: how many samples.
             n_steps: Gibbs steps of the top machine, from samples of its visible biases.
             labels: ``[n]`` classes to draw examples of, or None to draw the labels too, if there are any.
+
+        Raises:
+            ValueError: of a population, or of labels that are no classes of this machine's.
         """
+        if labels is not None:
+            check_clamped(labels, n, self.n_classes)
+            labels = jnp.asarray(labels)
+        return self._sample(key, n, n_steps, labels)
+
+    @functools.partial(jax.jit, static_argnames="n")
+    def _sample(self, key: Array, n: int, n_steps: Any, labels: Array | None) -> Samples:
         check_machine(self.top, self.n_classes)
         start_key, chain_key, down_key = jax.random.split(key, 3)
         bias = jnp.broadcast_to(self.top.visible_bias, (n, self.top.visible_bias.shape[0]))
@@ -200,7 +209,6 @@ class DBN:
             return total + log_unnormalised_visible(self.top, below, self.n_classes) - log_z
         return total - free_energy(self.top, join_labels(below, y, self.n_classes)) - log_z
 
-    @functools.partial(jax.jit, static_argnames="n_samples")
     def bound(
         self, x: Array, log_z: Array, key: Array | None = None, n_samples: int = 10, y: Array | None = None
     ) -> Bound:
@@ -212,10 +220,20 @@ class DBN:
             key: a random key; None: a fixed one.
             n_samples: samples of q a row.
             y: ``[rows]`` labels, to bound ``log p(x, y)`` instead.
+
+        Raises:
+            ValueError: of a population, of labels that are no classes of this machine's, or of rows of other features.
         """
+        if y is not None:
+            check_clamped(y, len(x), self.n_classes)
+            y = jnp.asarray(y)
+        if self.generative and jnp.shape(x)[-1] != (n := self.generative[0].n_out):
+            raise ValueError(f"x must have {n} features, the network's visible units; got {jnp.shape(x)[-1]}")
+        return self._bound(jnp.asarray(x), log_z, key, n_samples, y)
+
+    @functools.partial(jax.jit, static_argnames="n_samples")
+    def _bound(self, x: Array, log_z: Array, key: Array | None, n_samples: int, y: Array | None) -> Bound:
         check_machine(self.top, self.n_classes)
-        if y is not None and not self.n_classes:
-            raise ValueError("labels were given but the top machine has no label units: leave y out")
         keys = jax.random.split(jax.random.key(0) if key is None else key, n_samples)
         ratios = jax.lax.map(lambda key: self.log_ratio(x, log_z, key, y), keys)
         errors = ratios.std(axis=0, ddof=1) / jnp.sqrt(n_samples)

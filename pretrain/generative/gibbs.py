@@ -21,10 +21,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
+from pretrain.checks import check_labels
 from pretrain.learners.rbm import RBM, RBMParams, sample
-from pretrain.units import BernoulliUnits, GaussianUnits, SoftmaxUnits, Units
+from pretrain.units import BernoulliUnits, Beside, GaussianUnits, SoftmaxUnits, Units
 
 
 class Chains(NamedTuple):
@@ -51,10 +54,17 @@ def check_machine(params: RBMParams, n_classes: int, visible: Units = BernoulliU
             f"weights must be [visible, hidden]; got shape {tuple(params.weights.shape)}: take one machine with "
             "pretrain.member(params, index), or jax.vmap over the members"
         )
-    if params.log_variance is not None and not isinstance(visible, GaussianUnits):
+    first = visible.first if isinstance(visible, Beside) else visible
+    if params.log_variance is not None and not isinstance(first, GaussianUnits):
         raise ValueError(
             f"this machine has Gaussian visible units (log_variance is given), not {visible!r}: pass "
-            "visible=GaussianUnits()"
+            "visible=GaussianUnits(), or the even_units of a deep Boltzmann machine"
+        )
+    n_others = n_classes + (visible.n_last if isinstance(visible, Beside) else 0)
+    if params.log_variance is not None and len(params.log_variance) + n_others != params.weights.shape[0]:
+        raise ValueError(
+            f"{len(params.log_variance)} of the {params.weights.shape[0]} visible units are Gaussian, {n_others} are "
+            "said to be of another kind: of a deep Boltzmann machine pass visible=machine.even_units"
         )
     if not 0 <= n_classes < params.weights.shape[0]:
         raise ValueError(
@@ -69,6 +79,18 @@ def check_machine(params: RBMParams, n_classes: int, visible: Units = BernoulliU
 def machine(params: RBMParams, n_classes: int = 0, visible: Units = BernoulliUnits()) -> RBM:
     """The learner whose parameters these are: what knows its layers' energies, means and draws."""
     return RBM(params.weights.shape[-1], visible, n_classes=n_classes)
+
+
+def check_clamped(labels: Any, rows: int, n_classes: int) -> None:
+    """Checks labels that are given to a machine's label units, as far as their values are known (not inside a trace).
+
+    Raises:
+        ValueError: the machine has none, or they are not ``rows`` integers in ``0 .. n_classes - 1``.
+    """
+    if n_classes == 0:
+        raise ValueError("labels were given but this machine has no label units: leave them out")
+    if not isinstance(labels, Tracer):
+        check_labels(np.asarray(labels), rows, n_classes, "labels")
 
 
 def join_labels(x: Array, labels: Array | None, n_classes: int) -> Array:
@@ -128,8 +150,7 @@ def gibbs_chain(
             f"start must have {params.weights.shape[0]} visible units, label units included; got {start.shape[-1]}"
         )
     if labels is not None:
-        if n_classes == 0:
-            raise ValueError("labels were given but n_classes is 0: this machine has no label units to clamp")
+        check_clamped(labels, len(start), n_classes)
         start = join_labels(start[..., :-n_classes], labels, n_classes)
 
     def step(index: Array, chains: Chains) -> Chains:

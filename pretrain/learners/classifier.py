@@ -123,7 +123,15 @@ class Classifier:
         return params.layers[-1](x)
 
     def measures(self, logits: Array, labels: Array | None) -> Metrics:
-        """``error`` in percent and the ``loss`` that is descended, from logits ``[rows, n_classes]``."""
+        """``error`` in percent and the ``loss`` that is descended, from logits ``[rows, n_classes]``.
+
+        Raises:
+            ValueError: if the network has another number of outputs.
+        """
+        if logits.shape[-1] != self.n_classes:
+            raise ValueError(
+                f"the network has {logits.shape[-1]} outputs, but n_classes={self.n_classes}: they must agree"
+            )
         return classification(logits, labels)
 
     def gradient(self, params: Network, state: Any, batch: Batch, key: Array) -> tuple[Network, Any, Metrics]:

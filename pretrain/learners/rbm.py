@@ -257,9 +257,10 @@ class RBM:
         return params, SparseState(state, jnp.full((self.n_hidden,), self.sparsity.target, jnp.float32))
 
     def _precision(self, params: RBMParams) -> Array:
-        """``1/s^2`` where it is learned, ``[visible + n_classes]``."""
+        """``1/s^2`` of the units that have variances, 1 for those beside them: ``[visible]``."""
         assert params.log_variance is not None
-        return jnp.concatenate([jnp.exp(-params.log_variance), jnp.ones((self.n_classes,))])
+        n_others = params.weights.shape[0] - len(params.log_variance)
+        return jnp.concatenate([jnp.exp(-params.log_variance), jnp.ones((n_others,))])
 
     def hidden_input(self, params: RBMParams, visible: Array) -> Array:
         """The total inputs ``a`` to the hidden units, ``[..., hidden]``."""
@@ -393,7 +394,9 @@ class RBM:
         return measures
 
     def layer(self, params: RBMParams) -> Dense:
-        """The recognition layer, the hidden units' mean (of rectified ones ``max(0, a)``) given ``x``."""
+        """The recognition layer, the hidden units' mean (of rectified ones ``max(0, a)``) given ``x``; of a machine
+        with label units, given ``x`` and no label: none of them is on.
+        """
         n = params.weights.shape[0] - self.n_classes
         weights = params.weights[:n]
         if params.log_variance is not None:
