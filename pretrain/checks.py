@@ -163,11 +163,26 @@ def check_batch(batch: Any, name: str, members: int | None = None) -> None:
                 f"{name}.{field} must be an array; got {type(value).__name__}: convert it with numpy.asarray, features "
                 "to float32"
             )
+        if value is not None and np.dtype(value.dtype).kind in "OSUT":
+            raise ValueError(
+                f"{name}.{field} must hold numbers; got {value.dtype}: encode labels as integers, "
+                "numpy.unique(y, return_inverse=True)[1]"
+            )
     if members is not None and batch.x.ndim == 3 and batch.x.shape[0] != members:
         raise ValueError(
             f"{name}.x has shape {tuple(batch.x.shape)}, rows of their own for {batch.x.shape[0]} members, but there "
             f"are {members}: flatten images, x.reshape(len(x), -1), or give a seed a member"
         )
+
+
+def check_recipe(optimizer: Any) -> None:
+    """Checks that an optimiser is a recipe.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not callable(getattr(optimizer, "build", None)):
+        raise ValueError(f"the optimizer must be a recipe such as Sgd(0.1); got {optimizer!r}")
 
 
 def check_seeds(seeds: Any) -> None:

@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from pretrain import early_stopping, population
-from pretrain.checks import check_batch, check_run
+from pretrain.checks import check_batch, check_recipe, check_run
 from pretrain.diagnostics import diagnose
 from pretrain.early_stopping import Best
 from pretrain.layers import through
@@ -151,6 +151,8 @@ def _epochs(
             measures = learner.evaluate(fit.params, through(lower, batch), key)
             seen |= {f"{name}/{measure}": value for measure, value in measures.items()}
             if name == "valid":
+                if not measures:
+                    raise ValueError(f"{type(learner).__name__}.evaluate must return at least one measure; got none")
                 seen["score"] = next(iter(measures.values()))
         if probe:
             batch = through(lower, paired(train, max(batch_size, PROBE_ROWS)))
@@ -235,6 +237,7 @@ def run(
         ValueError: if the data does not suit the learner, or ``resume`` is another run's; the message gives the value
             and the fix.
     """
+    check_recipe(optimizer)
     monitors = dict(monitors or {})
     keys = population.member_keys(seeds) if keys is None else keys
     members = keys.shape[0]

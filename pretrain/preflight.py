@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pretrain import fit, population, solution
-from pretrain.checks import check_batch, check_data, check_run
+from pretrain.checks import check_batch, check_data, check_recipe, check_run
 from pretrain.learners.classifier import Classifier
 from pretrain.stage import Stage, codes, trained_layer
 from pretrain.types import Batch, Layer, Learner, Solver
@@ -32,6 +32,8 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
     monitors = {} if valid is None else {"valid": jax.tree.map(jnp.asarray, valid)}
     for index, stage in enumerate(stages):
         try:
+            if not isinstance(stage, Stage):
+                raise ValueError(f"a stack is of stages; got {type(stage).__name__}: Stage(learner, optimizer, epochs)")
             _check_codes(below, stage.learner)
             learner = population.broadcast(stage.learner, keys.shape[0])
             if isinstance(stage.learner, Solver):
@@ -42,6 +44,7 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
             else:
                 if stage.optimizer is None:
                     raise ValueError(f"{type(stage.learner).__name__} is trained: give an optimizer and epochs")
+                check_recipe(stage.optimizer)
                 check_run(
                     stage.learner,
                     seen,

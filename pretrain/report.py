@@ -143,8 +143,16 @@ def warnings(given: Any) -> list[str]:
     what had been gained.
 
     Args:
-        given: a `Record`, a `pretrain.fit.Progress`, or a history: measure name to ``[epoch, members]``.
+        given: a `Record`, a `pretrain.fit.Progress`, a history: measure name to ``[epoch, members]``, or a
+            `pretrain.stack.Pretrained`, whose warnings begin with the layer.
     """
+    if stages := getattr(given, "progress", None):
+        return [
+            f"layer {number}: {text}"
+            for number, stage in enumerate(stages, 1)
+            for text in warnings(stage)
+            if stage.history
+        ]
     return [text for _, text in _found(getattr(given, "history", given))]
 
 

@@ -102,6 +102,8 @@ def pretrain(
         ValueError: if the data or the sizes do not suit a learner, the stack below has another number of members, or
             the checkpoints are another run's.
     """
+    if isinstance(stages, Stage):
+        raise ValueError("stages are a list, one a layer; got a Stage: write [stage]")
     if label_weight is not None:
         stages = partially_supervised(stages, train, label_weight)
     layers, params, done = [], [], []

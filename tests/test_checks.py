@@ -38,6 +38,7 @@ CASES = [
     ("half precision", RBM, pt.Batch(X.astype(np.float16)), "must be float32; got float16: convert"),
     ("no batch", RBM, X, "train must be a pretrain.Batch of arrays; got ndarray: wrap it"),
     ("lists", RBM, pt.Batch(X.tolist()), "train.x must be an array; got list: convert it with numpy.asarray"),
+    ("strings", CLASSIFIER, pt.Batch(X, np.array(["a", "b"] * 10)), "train.y must hold numbers; got <U1: encode"),
     ("not standardised", pt.GaussianRBM(4), pt.Batch(X), r"must be standardised .* subtract .* Standardise\(\) stage"),
     ("wrong scale", pt.GaussianRBM(4), pt.Batch(30 * (X - X.mean(axis=0))), "an average variance of [0-9.]+: subtract"),
     ("no pairs", pt.Embedding(4), pt.Batch(X), "train.pair is missing"),
@@ -64,6 +65,36 @@ CASES = [
 def test_bad_data(learner: pt.Learner, train: pt.Batch, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pt.run(learner, pt.Sgd(0.1), train, epochs=1, batch_size=10)
+
+
+def test_what_is_no_recipe_or_no_stage_is_told() -> None:
+    """A frame has a shape, and is no array; a recipe builds; a stack is a list of stages; a learner measures."""
+
+    class Frame:
+        shape, dtype, iloc = X.shape, X.dtype, None
+
+    @struct.dataclass
+    class Silent(pt.Classifier):
+        def evaluate(self, *_: object) -> dict:
+            return {}
+
+    def run(learner: pt.Learner = CLASSIFIER, optimizer: object = pt.Sgd(0.1), x: object = X) -> object:
+        train = pt.Batch(x, Y)
+        return pt.run(learner, optimizer, train, epochs=1, batch_size=10, monitors={"valid": train})
+
+    stage = pt.Stage(CLASSIFIER, pt.Sgd(0.1), 1, 10)
+    train = pt.Batch(X, Y)
+    refused = {
+        "train.x must be an array; got Frame": lambda: run(x=Frame()),
+        r"must be a recipe such as Sgd\(0.1\); got 0.1": lambda: run(optimizer=0.1),
+        "Silent.evaluate must return at least one measure": lambda: run(Silent(3)),
+        r"stages are a list, one a layer; got a Stage: write \[stage\]": lambda: pt.pretrain(stage, train),
+        "layer 1 of 1: a stack is of stages; got Classifier": lambda: pt.pretrain([CLASSIFIER], train),
+        "layer 1 of 1: the optimizer must be a recipe": lambda: pt.pretrain([pt.Stage(CLASSIFIER, 0.1, 1, 10)], train),
+    }
+    for message, call in refused.items():
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_feature_counts_must_agree() -> None:

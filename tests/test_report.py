@@ -15,6 +15,7 @@ from pretrain import Autoencoder, Batch, Classifier, Dense, Momentum, Network, P
 from pretrain.diagnostics import diagnose, hidden_layers, stuck_units, update_ratio
 from pretrain.progress import Fit
 from pretrain.report import Lines, Live, Record, measures, progress, warnings
+from pretrain.stack import Pretrained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -78,6 +79,16 @@ def test_healthy_runs_are_not_warned_of() -> None:
         for epoch in range(1, EPOCHS + 1):
             assert warnings(up_to(epoch, seen)) == []
     assert warnings({}) == []
+
+
+def test_warnings_of_a_stack_name_the_layer() -> None:
+    def stage(seen: dict[str, np.ndarray]) -> Progress:
+        return Progress(EPOCHS, None, None, seen, 0.0)  # type: ignore[arg-type]
+
+    lost = history(dead_units=np.ones(EPOCHS))
+    stack = Pretrained((), (), (), (stage(history()), stage({}), stage(lost)))
+    assert warnings(stack) == [f"layer 3: {text}" for text in warnings(lost)]
+    assert warnings(lost)
 
 
 def test_divergence_is_counted() -> None:

@@ -254,7 +254,7 @@ class DBM:
         """``reconstruction_error`` (squared, summed over visible units) and mean ``variational_free_energy`` in nats.
 
         The second is minus the bound but for ``log Z``; its gap between training and validation rows tells of
-        overfitting.
+        overfitting (give `pretrain.run` both as ``monitors``).
         """
         self._check(params)
         posterior = self.mean_field(params, batch.x)

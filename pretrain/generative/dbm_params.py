@@ -72,7 +72,8 @@ def from_stack(pretrained: Pretrained, index: int | None = None) -> DBMParams:
         machine = stage.learner
         if not isinstance(machine, RBM):
             raise ValueError(
-                f"a deep Boltzmann machine is a stack of RBMs; got {type(machine).__name__} as stage {number}"
+                f"a deep Boltzmann machine is a stack of RBMs; got {type(machine).__name__} as stage {number}: give "
+                "pretrained.above(n), the stack without its n lowest stages, whose codes the machine then models"
             )
         if machine.doubled != expected:
             raise ValueError(

@@ -128,7 +128,10 @@ class DBN:
         for number, (stage, params) in enumerate(zip(pretrained.stages, pretrained.params, strict=True), 1):
             kind = type(stage.learner).__name__
             if not isinstance(params, RBMParams):
-                raise ValueError(f"a deep belief network is a stack of RBMs; got {kind} as stage {number}")
+                raise ValueError(
+                    f"a deep belief network is a stack of RBMs; got {kind} as stage {number}: give "
+                    "pretrained.above(n), the stack without its n lowest stages, whose codes the network then models"
+                )
             if getattr(stage.learner, "n_classes", 0) and number < len(pretrained.stages):
                 raise ValueError(
                     f"only the top RBM may have label units; stage {number} of {len(pretrained.stages)} has"
