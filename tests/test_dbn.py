@@ -79,6 +79,8 @@ def test_gibbs_chain_refuses_what_does_not_fit() -> None:
         dbn.sample(key, 3, 2, labels=np.array([0, 1]))
     with pytest.raises(ValueError, match=r"labels must lie in 0..2; got 7"):
         dbn.bound(jnp.zeros((2, 3)), jnp.zeros(()), y=np.array([0, 7]))
+    with pytest.raises(ValueError, match=r"x must lie in \[0, 1\], for binary units; got 0.0 to 255.0"):
+        dbn.bound(jnp.array([[0.0, 255.0, 1.0]]), jnp.zeros(()))
 
 
 # ---------------------------------------------------------------- deep belief networks

@@ -30,8 +30,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
+from jax.core import Tracer
 
 from pretrain import population
 from pretrain.generative.gibbs import check_clamped, check_machine, gibbs_chain, join_labels, machine
@@ -225,13 +227,17 @@ class DBN:
             y: ``[rows]`` labels, to bound ``log p(x, y)`` instead.
 
         Raises:
-            ValueError: of a population, of labels that are no classes of this machine's, or of rows of other features.
+            ValueError: of a population, of labels that are no classes of this machine's, or of rows of other features
+                or, of binary units, out of [0, 1].
         """
         if y is not None:
             check_clamped(y, len(x), self.n_classes)
             y = jnp.asarray(y)
         if self.generative and jnp.shape(x)[-1] != (n := self.generative[0].n_out):
             raise ValueError(f"x must have {n} features, the network's visible units; got {jnp.shape(x)[-1]}")
+        binary = not self.generative or self.generative[0].activation == "sigmoid"
+        if binary and not isinstance(x, Tracer) and not 0.0 <= np.min(x) <= np.max(x) <= 1.0:
+            raise ValueError(f"x must lie in [0, 1], for binary units; got {np.min(x)} to {np.max(x)}")
         return self._bound(jnp.asarray(x), log_z, key, n_samples, y)
 
     @functools.partial(jax.jit, static_argnames="n_samples")
