@@ -107,7 +107,7 @@ def pretrain(
     if label_weight is not None:
         stages = partially_supervised(stages, train, label_weight)
     layers, params, done = [], [], []
-    if below is not None:
+    if below is not None and below.layers:
         if (members := population.n_members(below.layers)) != len(seeds):
             raise ValueError(
                 f"the stack below has {members} members; got {len(seeds)} seeds: give one for each of them"
