@@ -182,7 +182,10 @@ def check_recipe(optimizer: Any) -> None:
         ValueError: otherwise.
     """
     if not callable(getattr(optimizer, "build", None)):
-        raise ValueError(f"the optimizer must be a recipe such as Sgd(0.1); got {optimizer!r}")
+        raise ValueError(
+            f"the optimizer must be a recipe such as Sgd(0.1); got {optimizer!r}: declare an optax optimizer in a "
+            "flax.struct.dataclass with `build`"
+        )
 
 
 def check_seeds(seeds: Any) -> None:

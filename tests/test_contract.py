@@ -62,7 +62,7 @@ def test_update_keeps_its_structure_and_is_the_same_alone_and_in_a_population(
     population computes is what its second member computes alone.
     """
     train, fits = case.rows(parts)[0], begin(case, parts).fits
-    params, state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[1]), (fits.params, fits.state))
+    params, state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[1].copy()), (fits.params, fits.state))
     alone = (grads, next_state, metrics), measures = jax.jit(first_update)(
         case.learner, params, state, train, jax.random.key(SEEDS[1])
     )
