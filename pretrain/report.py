@@ -147,12 +147,7 @@ def warnings(given: Any) -> list[str]:
             `pretrain.stack.Pretrained`, whose warnings begin with the layer.
     """
     if stages := getattr(given, "progress", None):
-        return [
-            f"layer {number}: {text}"
-            for number, stage in enumerate(stages, 1)
-            for text in warnings(stage)
-            if stage.history
-        ]
+        return [f"layer {number}: {text}" for number, stage in enumerate(stages, 1) for text in warnings(stage)]
     return [text for _, text in _found(getattr(given, "history", given))]
 
 

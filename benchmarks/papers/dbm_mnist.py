@@ -68,14 +68,9 @@ def plans(
     }
 
 
-def without_labels(found: dict[str, Plan]) -> dict[str, Plan]:
-    """The rows whose machines are pretrained without labels."""
-    return {name: plan for name, plan in found.items() if "labels" not in name}
-
-
 SCALES = {
     "smoke": plans((32, 48), 5, 3, 10, 20),
-    "quick": without_labels(plans((500, 1000), 10, 8, 15)),
+    "quick": {name: plan for name, plan in plans((500, 1000), 10, 8, 15).items() if "labels" not in name},
     "long": plans((500, 1000), 100, 40, 40, weight_decay=1e-3, max_steps=10),
     "paper": plans((500, 1000), 100, 300, 40, weight_decay=1e-3, max_steps=10),
 }

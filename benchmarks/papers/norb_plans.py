@@ -159,14 +159,23 @@ def dropped(plan: Plan, tuning_epochs: int, batch_size: int, *, input_dropout: f
 
 
 def sparse(
-    plan: Plan, tuning_epochs: int, batch_size: int, *, front_rate: float = 0.008, input_dropout: float = 0.7
+    plan: Plan,
+    tuning_epochs: int,
+    batch_size: int,
+    *,
+    front_rate: float = 0.008,
+    front_cost: float = 1.0,
+    input_dropout: float = 0.7,
 ) -> Plan:
     """The plan, of RBMs, with what was chosen for the machine on contrast-normalised pairs: `dropped`, every RBM with a
-    sparsity target, the Gaussian one at a smaller rate.
+    sparsity target, the Gaussian one at a smaller rate. Its target's pull is its cost times this rate.
     """
     front, *above = plan.pretraining
     front = front.replace(optimizer=front.optimizer.replace(learning_rate=front_rate))  # type: ignore[attr-defined]
-    stages = tuple(_aimed(stage, SparsityTarget(0.02, 1.0)) for stage in (front, *above))
+    stages = (
+        _aimed(front, SparsityTarget(0.02, front_cost)),
+        *(_aimed(stage, SparsityTarget(0.02, 1.0)) for stage in above),
+    )
     joint = plan.joint and plan.joint.replace(stage=_aimed(plan.joint.stage, (SparsityTarget(0.02, 1e-3),) * 2))  # type: ignore[attr-defined]
     plan = dropped(plan, tuning_epochs, batch_size, input_dropout=input_dropout)
     return dataclasses.replace(plan, pretraining=stages, joint=joint)
@@ -177,14 +186,6 @@ def all_tuned(plan: Plan) -> Plan:
     field do as well as ten.
     """
     return dataclasses.replace(plan, held=0, joint=plan.joint and plan.joint.replace(steps=2))  # type: ignore[attr-defined]
-
-
-def aimed(plan: Plan, cost: float) -> Plan:
-    """The plan of `sparse` with another cost of the Gaussian RBM's sparsity target, whose pull is times the rate: a
-    quarter of the rate has the same with four times the cost.
-    """
-    front, *above = plan.pretraining
-    return dataclasses.replace(plan, pretraining=(_aimed(front, SparsityTarget(0.02, cost)), *above))
 
 
 def _aimed(stage: Stage, sparsity: object) -> Stage:

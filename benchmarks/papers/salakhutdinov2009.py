@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
-from benchmarks.papers.norb_plans import CHOSEN, aimed, dropped, on_contrast, plans, refitted, sparse
+from benchmarks.papers.norb_plans import CHOSEN, dropped, on_contrast, plans, refitted, sparse
 from benchmarks.tasks.classification import Classification
 from pretrain.data import (
     Splits,
@@ -111,23 +111,22 @@ UNDRAWN = (*ON_SPLITS, "dbm-4000", "dbm-tuned", "deep-today-half")
 def variants() -> dict[str, dict[str, Plan]]:
     """What else was tried on contrast-normalised pairs, by scale."""
 
-    def machine(*, front_rate: float = 0.008, input_dropout: float = 0.7, **sizes: int) -> Plan:
-        plan = refitted(large(warm_up=2.0, **sizes)["dbm"], None)
-        return sparse(plan, 20, 100, front_rate=front_rate, input_dropout=input_dropout)
+    def machine(sizes: dict[str, int] | None = None, **numbers: float) -> Plan:
+        return sparse(refitted(large(warm_up=2.0, **(sizes or {}))["dbm"], None), 20, 100, **numbers)
 
     machines = {
         "dbm-half": machine(input_dropout=0.5),
-        "dbm-joint-10": machine(joint_epochs=10),
-        "dbm-joint-40": machine(joint_epochs=40),
-        "dbm-greedy-10": machine(greedy_epochs=10),
-        "dbm-greedy-60": machine(greedy_epochs=60),
-        "dbm-front-500": machine(front_epochs=500),
-        "dbm-4000": machine(front_rate=0.002, n_hidden=4_000),
+        "dbm-joint-10": machine({"joint_epochs": 10}),
+        "dbm-joint-40": machine({"joint_epochs": 40}),
+        "dbm-greedy-10": machine({"greedy_epochs": 10}),
+        "dbm-greedy-60": machine({"greedy_epochs": 60}),
+        "dbm-front-500": machine({"front_epochs": 500}),
+        "dbm-4000": machine({"n_hidden": 4_000}, front_rate=0.002),
         "dbm-fine": machine(front_rate=0.004),
         "dbm-fine-half": machine(front_rate=0.004, input_dropout=0.5),
         "dbm-foveated": machine(front_rate=0.002),
-        "dbm-foveated-sparse": aimed(machine(front_rate=0.002), 4.0),
-        "dbm-foveated-long": aimed(machine(front_rate=0.002, front_epochs=120), 4.0),
+        "dbm-foveated-sparse": machine(front_rate=0.002, front_cost=4.0),
+        "dbm-foveated-long": machine({"front_epochs": 120}, front_rate=0.002, front_cost=4.0),
     }
 
     def seeing(name: str, splits: bool) -> Plan:
