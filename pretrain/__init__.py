@@ -17,7 +17,7 @@ from pretrain.learners.logistic_autoregression import LogisticAutoregression
 from pretrain.learners.partially_supervised import PartiallySupervised
 from pretrain.learners.pca import PCA
 from pretrain.learners.perceptron import Perceptron
-from pretrain.learners.rbm import RBM, BernoulliRBM, GaussianRBM, SparsityTarget
+from pretrain.learners.rbm import RBM, BernoulliRBM, GaussianRBM
 from pretrain.learners.sesm import SESM
 from pretrain.learners.slow_features import SlowFeatures
 from pretrain.learners.standardise import Standardise
@@ -27,6 +27,7 @@ from pretrain.penalties import L1, Contractive, KLSparsity, NoPenalty
 from pretrain.population import grouped, member, mesh, stacked
 from pretrain.progress import Progress
 from pretrain.samplers import CD, PCD, FastPCD, ParallelTempering
+from pretrain.sparsity import SparsityTarget
 from pretrain.stack import Pretrained, fine_tune, pretrain, unroll
 from pretrain.stage import Stage
 from pretrain.types import Batch, Layer, Learner, Solver

@@ -331,9 +331,9 @@ def test_what_fine_tuning_would_pass_over_is_refused(data: pt.data.Splits, mixed
             pt.fine_tune(layers, stage, data.train, seeds=SEEDS, params=tuned, **options)
     with pytest.raises(ValueError, match=r"got a Network: .*params=pretrain.stacked\(\[network\]\)"):
         pt.fine_tune(pt.member(tuned, 0), stage, data.train)
-    fewer = stage.replace(learner=Classifier(12))
-    with pytest.raises(ValueError, match="10 outputs, but n_classes=12"):
-        pt.fine_tune((), fewer, data.train, seeds=SEEDS, params=tuned)
+    for more in (Classifier(12), pt.SquaredErrorClassifier(12)):
+        with pytest.raises(ValueError, match="10 outputs, but n_classes=12"):
+            pt.fine_tune((), stage.replace(learner=more), data.train, seeds=SEEDS, params=tuned)
 
 
 def test_the_same_network_in_flax(mixed: pt.Pretrained, data: pt.data.Splits) -> None:

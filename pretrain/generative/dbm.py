@@ -54,8 +54,9 @@ from pretrain.generative.dbm_params import (
 )
 from pretrain.generative.dbn import Samples
 from pretrain.layers import Dense, MeanField
-from pretrain.learners.rbm import RBMParams, SparsityTarget
+from pretrain.learners.rbm import RBMParams
 from pretrain.network import Network
+from pretrain.sparsity import SparsityTarget
 from pretrain.types import Batch, Inputs, Metrics
 from pretrain.units import BernoulliUnits, Beside, Units
 
@@ -221,13 +222,13 @@ class DBM:
     ) -> tuple[DBMParams, tuple[Array, ...], Array]:
         """The pull of `SparsityTarget` on each hidden layer's bias and on its weights from below."""
         rows = [state.mean(axis=0) for state in data]
-        weights, biases, running = list(grads.weights), list(grads.biases), []
-        for layer, (target, old) in enumerate(zip(targets, activity, strict=True)):
-            running.append(target.decay * old + (1.0 - target.decay) * rows[layer + 1])
-            pull = target.cost * (running[-1] - target.target)
-            weights[layer] += rows[layer][:, None] * pull
-            biases[layer + 1] += pull
-        return DBMParams(tuple(weights), tuple(biases)), tuple(running), jnp.concatenate(rows[1:]).mean()
+        pulls = [
+            target.pull(old, hidden, below)
+            for target, old, (below, hidden) in zip(targets, activity, itertools.pairwise(rows), strict=True)
+        ]
+        running, weights, biases = zip(*pulls, strict=True)
+        added = DBMParams(weights, (jnp.zeros_like(grads.biases[0]), *biases))
+        return jax.tree.map(jnp.add, grads, added), running, jnp.concatenate(rows[1:]).mean()
 
     def _reconstruction_error(self, params: DBMParams, x: Array, posterior: Posterior) -> Array:
         reconstruction = self.visible.mean(total_input(params, (x, *posterior.means), 0))

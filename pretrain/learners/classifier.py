@@ -163,9 +163,9 @@ class SquaredErrorClassifier(Classifier):
 
     def measures(self, logits: Array, labels: Array | None) -> Metrics:
         """``error`` in percent and ``loss``, the mean squared error of an output."""
+        measures = super().measures(logits, labels)
         targets = jax.nn.one_hot(labels, self.n_classes)
-        loss = jnp.square(jax.nn.softmax(logits) - targets).mean()
-        return classification(logits, labels) | {"loss": loss}
+        return measures | {"loss": jnp.square(jax.nn.softmax(logits) - targets).mean()}
 
 
 @struct.dataclass

@@ -38,8 +38,7 @@ layers in between, where twice the weights serve instead of copies. The statisti
 gradient of F in ``W``, and in the bias of the layer that has copies.
 
 References: Hinton, *A practical guide to training restricted Boltzmann machines*, UTML TR 2010-003; Cho, Ilin & Raiko,
-ICANN 2011 (learned variances); Lee, Ekanadham & Ng, NIPS 2008 (sparsity); Salakhutdinov & Hinton, *Deep Boltzmann
-machines*, AISTATS 2009 (doubling).
+ICANN 2011 (learned variances); Salakhutdinov & Hinton, *Deep Boltzmann machines*, AISTATS 2009 (doubling).
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ from jax import Array
 from pretrain.checks import check_sizes
 from pretrain.layers import Dense
 from pretrain.samplers import CD, ParallelTempering, Phase, Sampler
+from pretrain.sparsity import SparsityTarget
 from pretrain.types import Batch, Inputs, Metrics, Needs
 from pretrain.units import BernoulliUnits, Beside, GaussianUnits, RectifiedUnits, SoftmaxUnits, Units
 from pretrain.units import sample as sample
@@ -99,26 +99,6 @@ def free_energy(params: RBMParams, visible: Array) -> Array:
     """``F(v)`` of Bernoulli units in nats, ``[...]``: minus the log of the unnormalised probability of ``visible``."""
     softplus = jax.nn.softplus(visible @ params.weights + params.hidden_bias)
     return -visible @ params.visible_bias - softplus.sum(axis=-1)
-
-
-@struct.dataclass
-class SparsityTarget:
-    """Pulls each hidden unit's running mean activation ``q`` to a target ``p``.
-
-    The penalty is the cross-entropy of ``p`` and ``q``, whose slope in a Bernoulli unit's total input is ``q - p``; the
-    same slope goes to the bias and, times the mean visible value, to the weights (Hinton 2010, section 11)::
-
-        dc_j += cost (q_j - p),   dW_ij += cost (q_j - p) <v_i> / s_i^2,   q <- decay q + (1 - decay) <h0>
-
-    Attributes:
-        target: ``p``, 0.01 to 0.1.
-        cost: its weight beside the likelihood.
-        decay: of the running mean, at every update.
-    """
-
-    target: float | Array = 0.1
-    cost: float | Array = 0.1
-    decay: float | Array = 0.9
 
 
 class SparseState(NamedTuple):
@@ -341,12 +321,11 @@ class RBM:
         metrics: Any,
     ) -> tuple[RBMParams, SparseState, Metrics]:
         mean = self.hidden.mean(data.total).mean(axis=0)
-        activity = sparsity.decay * state.activity + (1.0 - sparsity.decay) * mean
-        pull = sparsity.cost * (activity - sparsity.target)
-        visible = data.visible.mean(axis=0)
+        heard = data.visible.mean(axis=0)
         if params.log_variance is not None:
-            visible = visible * self._precision(params)
-        grads = grads._replace(weights=grads.weights + visible[:, None] * pull, hidden_bias=grads.hidden_bias + pull)
+            heard = heard * self._precision(params)
+        activity, weights, bias = sparsity.pull(state.activity, mean, heard)
+        grads = grads._replace(weights=grads.weights + weights, hidden_bias=grads.hidden_bias + bias)
         return grads, state._replace(activity=activity), metrics | {"mean_activation": mean.mean()}
 
     def free_energy(self, params: RBMParams, visible: Array) -> Array:
