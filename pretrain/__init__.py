@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from pretrain import data, generative
 from pretrain.ablation import keep_lowest, shuffle
 from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
+from pretrain.files import load, save
 from pretrain.fit import run
 from pretrain.generative import DBM, DBN, UpDown, annealed_importance_sampling, log_partition
 from pretrain.layers import Dense, KernelMap, MeanField, Rescaling
@@ -21,7 +22,7 @@ from pretrain.learners.rbm import RBM, BernoulliRBM, GaussianRBM
 from pretrain.learners.sesm import SESM
 from pretrain.learners.slow_features import SlowFeatures
 from pretrain.learners.standardise import Standardise
-from pretrain.network import Network, Unrolled, encode, evaluate, load, predict, reconstruct, save, to_nnx
+from pretrain.network import Network, Unrolled, encode, evaluate, predict, reconstruct, to_nnx
 from pretrain.optim import Adagrad, Adam, Constant, Inverse, Linear, Momentum, Sgd, WarmUp
 from pretrain.penalties import L1, Contractive, KLSparsity, NoPenalty
 from pretrain.population import grouped, member, mesh, stacked

@@ -21,7 +21,7 @@ from benchmarks.stacks import named
 from benchmarks.tasks.classification import Classification
 from pretrain.data import digits
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 EXPERIMENT = EXPERIMENTS["mnist"]
 MEASURED = {"seconds", "peak_memory_mb"}

@@ -17,7 +17,7 @@ from benchmarks.tasks.likelihood import Annealing, Likelihood, base_biases, netw
 from pretrain.data import binarised, digits
 from pretrain.generative import annealed_importance_sampling, temperatures
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 SOME = {
     "family": "kernel-pca,slow-features",

@@ -32,7 +32,7 @@ from benchmarks.tasks.classification import confusion
 from pretrain import Batch
 from pretrain.data import Shifts, Splits, standardised_pairs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 
 @pytest.fixture(scope="module")

@@ -204,6 +204,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_fit_keeps_a_network_that_predict_uses(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     about = json.loads((labelled / "net" / "about.json").read_text())
     assert about["classes"] == [f"digit {number}" for number in range(10)]
@@ -222,6 +223,7 @@ def test_fit_keeps_a_network_that_predict_uses(labelled: Path, capsys: pytest.Ca
     assert f"1,797 labelled rows, error {pt.evaluate(network, found.batch):.2f}%" in printed.err
 
 
+@pytest.mark.slow
 def test_without_labels_predict_gives_codes(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.RandomState(1).randn(60, 6) * 3 + 5)
     options = ["--stack", "standardise,gaussian-rbm:4", "--epochs", "2", "--test", "0"]
@@ -258,6 +260,7 @@ def test_what_a_user_got_wrong_is_said_in_words(
     assert not (tmp_path / "net").exists()
 
 
+@pytest.mark.slow
 def test_predict_refuses_what_does_not_fit(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "narrow.npy", np.zeros((3, 7), np.uint8))
     np.savez(tmp_path / "strange.npz", x=np.zeros((1, 8, 8), np.uint8), y=np.array(["digit 10"]))
@@ -270,6 +273,7 @@ def test_predict_refuses_what_does_not_fit(labelled: Path, tmp_path: Path, capsy
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_predict_refuses_values_in_other_units(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.load(labelled / "my.npz")["x"]
     assert json.loads((labelled / "net" / "about.json").read_text())["range"] == [0.0, 1.0]
@@ -291,6 +295,7 @@ def few_labels(folder: Path, n_labels: int) -> list[str]:
     return [*words, "--epochs", "1", "--tuning-epochs", "2", "--tuning-rates", "0.3"]
 
 
+@pytest.mark.slow
 def test_fewer_labels_than_a_minibatch_are_fine_tuned_on(tmp_path: Path) -> None:
     assert command([*few_labels(tmp_path, 18), "--batch-size", "50"]) == 0
     about = json.loads((tmp_path / "net" / "about.json").read_text())

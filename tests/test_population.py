@@ -137,6 +137,7 @@ def test_the_rates_of_a_shortened_plan_fall_as_over_all_epochs(schedule: Any) ->
 # --- devices ---
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives() -> None:
     """In a process of its own, for devices are made when JAX starts."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -188,6 +189,7 @@ def together(out: Path, *programs: list[str]) -> list[subprocess.Popen]:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_and_it_goes_on_when_one_was_lost(tmp_path: Path) -> None:
     """The first two seeds come from a process each; then one is lost, and the command alone ends what they began."""
     program = ["-m", "benchmarks"]

@@ -16,7 +16,7 @@ from benchmarks.precision import PRECISIONS, products
 from benchmarks.render import render
 from benchmarks.results import read_results
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 BITS = {"float32": 23, "tf32": 10, "bfloat16": 7}
 

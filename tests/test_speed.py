@@ -18,7 +18,7 @@ from benchmarks import scaling, speed
 from benchmarks.peers import TASKS, Setting, synthetic
 from benchmarks.speed import Measured, Result, disturbance, main, markdown, ratios, rows_of, stored, verdict
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 OURS = Result("pretrain", (2.0, 1.0, 4.0))
 FLOOR = Result("five products", (1.0, 0.9, 2.4))

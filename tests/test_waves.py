@@ -19,7 +19,7 @@ from pretrain import fit, memory
 from pretrain.data import Shifts, Splits, digits
 from pretrain.types import Batch
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 TRAIN, VALID = (jax.tree.map(lambda leaf: leaf[:200], part) for part in digits()[:2])
 STAGES = (pt.Stage(pt.BernoulliRBM(40), pt.Momentum(0.1), 1, 20), pt.Stage(pt.Autoencoder(30), pt.Momentum(0.1), 1, 20))
