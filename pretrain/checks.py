@@ -115,9 +115,10 @@ def check_labels(y: Any, rows: int, n_classes: int, name: str = "y", *, some: bo
     if low < (UNLABELLED if some else 0) or high >= n_classes:
         value = high if high >= n_classes else low
         unlabelled = f" ({UNLABELLED} where there is none)" if some else ""
-        raise ValueError(
-            f"{name} must lie in 0..{n_classes - 1}{unlabelled}; got {value}: recode the labels or raise n_classes"
-        )
+        fix = "recode the labels or raise n_classes"
+        if value == UNLABELLED:
+            fix = "give the labelled rows alone, Batch(x[y >= 0], y[y >= 0])"
+        raise ValueError(f"{name} must lie in 0..{n_classes - 1}{unlabelled}; got {value}: {fix}")
 
 
 def check_pairs(pair: Any, x: Any, name: str = "pair") -> None:

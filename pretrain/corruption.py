@@ -63,7 +63,7 @@ class SaltPepper:
 
 @struct.dataclass
 class Gaussian:
-    """Adds N(0, ``std``) to each value; the result may leave [0, 1]."""
+    """Adds N(0, ``std``^2) to each value; the result may leave [0, 1]."""
 
     std: float | Array = 0.25
 

@@ -36,7 +36,7 @@ INIT_ROWS = 10_000
 """At most so many training rows are shown to ``learner.init`` (evenly spaced ones)."""
 
 PROBE_ROWS = 100
-"""Training rows that a probe is taken on; the minibatch, where that is larger."""
+"""A probe is taken on at most so many training rows, evenly spaced; or as many as a minibatch has, if that is more."""
 
 
 def start(
@@ -51,7 +51,7 @@ def start(
 ) -> Fit:
     """One member's run before its first update; ``params`` replaces the learner's initial ones (fine-tuning)."""
     n_rows = train.x.shape[0]
-    sample = through(lower, paired(train, step=-(-n_rows // INIT_ROWS)))
+    sample = through(lower, paired(train, INIT_ROWS))
     initial, state = learner.init(jax.random.fold_in(key, INIT), sample)
     if isinstance(learner, WeighsLabels) and train.y is not None:
         state = learner.with_share(state, labelled_share(train.y))
@@ -226,7 +226,7 @@ def run(
             measure on the monitor ``valid``, and stops a member once more than so many epochs brought no better one.
         chunk: epochs a compiled call; it changes no bit of the result.
         probe: whether the history also tells, after every epoch, how large an update is beside the weights and how
-            many units are dead or saturated (`pretrain.diagnostics`), on the first `PROBE_ROWS` training rows.
+            many units are dead or saturated (`pretrain.diagnostics`), on `PROBE_ROWS` training rows.
         mesh: over which devices the members, and the rows of every minibatch, are divided (`pretrain.population.mesh`);
             None: all on one. The result is the same, to the rounding of sums over rows.
         resume: a `Progress` of the same run to go on from: of the same members, learner, recipe and monitors. Its

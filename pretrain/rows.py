@@ -34,11 +34,11 @@ def drawn(train: Batch, rows: Batch, key: Array) -> Batch:
     return rows._replace(pair=train.x[rows.pair[jnp.arange(n_rows), column]])  # type: ignore[index]
 
 
-def paired(batch: Batch, stop: int | None = None, step: int = 1) -> Batch:
-    """Every ``step``-th of the first ``stop`` rows, each with its first candidate where pairs are row numbers: no
-    draw. ``x`` may have a member axis.
+def paired(batch: Batch, most: int | None = None) -> Batch:
+    """The rows, or at most so many of them, evenly spaced (they may be sorted by class); each with its first candidate
+    where pairs are row numbers: no draw. ``x`` may have a member axis.
     """
-    some = slice(None, stop, step)
+    some = slice(None, None, 1 if most is None else max(-(-batch.x.shape[-2] // most), 1))
     y = None if batch.y is None else batch.y[..., some]
     if _by_number(batch):
         first = batch.pair[some, 0]  # type: ignore[index]

@@ -1,6 +1,8 @@
 """How a restricted Boltzmann machine draws the samples of its negative phase: where chains start, and how they move.
 
-A Gibbs step is ``v -> h ~ P(h | v) -> v' ~ P(v | h)``. After it the gradient estimate is the contrast of data and
+A Gibbs step is ``v -> h ~ P(h | v) -> v' ~ P(v | h)``; chains that start at the data pass the means of the visible
+units in place of v' unless ``sample_visible`` is set (or variances are learned), persistent ones always samples. After
+it the gradient estimate is the contrast of data and
 chains, ``<dF/dtheta>_data - <dF/dtheta>_chains``:
 
 - `CD`: k steps from the data (Hinton, *Training products of experts*, Neural Computation 14, 2002);
@@ -221,8 +223,8 @@ def swap(beta: Array, visible_bias: Array, chains: Phase, key: Array) -> Phase:
 class ParallelTempering:
     """Tempered chains; the coldest, at inverse temperature 1, give the statistics. Bernoulli units only.
 
-    An update is k times: swaps, then a Gibbs step at every temperature. It costs ``(2 k n_temperatures n_chains +
-    n_chains) / (5 rows)`` updates of CD-1. The state is ``[n_temperatures, n_chains, visible]``.
+    An update is k times: swaps, then a Gibbs step at every temperature. It costs ``(2 k n_temperatures n_chains + 2
+    n_chains + 2 rows) / (5 rows)`` updates of CD-1. The state is ``[n_temperatures, n_chains, visible]``.
 
     Attributes:
         k: swaps and Gibbs steps an update.

@@ -115,7 +115,7 @@ class RBMTransformer(_Base):
     Args:
         n_components: hidden units.
         learning_rate: step size.
-        momentum: of the updates.
+        momentum: of the updates; give 0 with ``persistent=True``, or parameters and chains swing about each other.
         weight_decay: L2 penalty on the weights.
         batch_size: rows an update, at most: where it does not divide the rows, they are divided into one update more if
             that leaves fewer of them out of a pass.

@@ -6,8 +6,9 @@ from below (of Gaussian units over their variance), to the weights::
 
     q <- decay q + (1 - decay) <h>,   dc_j += cost (q_j - p),   dW_ij += cost (q_j - p) <v_i> / s_i^2
 
-References: Lee, Ekanadham & Ng, *Sparse deep belief net model for visual area V2*, NIPS 2008; Hinton, *A practical
-guide to training restricted Boltzmann machines*, UTML TR 2010-003, section 11.
+References: Hinton, *A practical guide to training restricted Boltzmann machines*, UTML TR 2010-003, section 11; after
+Lee, Ekanadham & Ng, *Sparse deep belief net model for visual area V2*, NIPS 2007, whose penalty is the squared
+deviation of the minibatch's mean.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class SparsityTarget:
     """Pulls each hidden unit's running mean activation ``q`` to a target ``p``.
 
     Attributes:
-        target: ``p``, 0.01 to 0.1.
+        target: ``p``, 0.01 to 0.1 (Hinton); 0.2 and 0.1 in the two layers of the published deep Boltzmann machine.
         cost: its weight beside the likelihood.
         decay: of the running mean, at every update.
     """

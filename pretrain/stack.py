@@ -81,8 +81,8 @@ def pretrain(
     Args:
         stages: one a layer, from the bottom up. Any number in them may hold one value a member.
         train: the training rows.
-        valid: if given, each layer's own measures are also taken on the first `MONITOR_ROWS` of these, for the history
-            and, in a stage with patience, for early stopping.
+        valid: if given, each layer's own measures are also taken on `MONITOR_ROWS` of these, evenly spaced, for the
+            history and, in a stage with patience, for early stopping.
         seeds: one a member.
         below: a stack of as many members that these stages are put on, and that stays as it is; what is returned is the
             whole. Trained on the same rows by the same seeds, it is what training all of it at once gives, bit for bit.

@@ -66,7 +66,7 @@ class Learner(Protocol):
     def needs(self) -> tuple[Needs, ...]: ...
 
     def init(self, key: Array, data: Batch, /) -> tuple[Any, Any]:
-        """Returns (params, state) from the training data; state holds what is neither (persistent chains), or ()."""
+        """Returns (params, state) from the training data; state is what is carried on but not learned, or ()."""
         ...
 
     def gradient(self, params: Any, state: Any, batch: Batch, key: Array, /) -> tuple[Any, Any, Metrics]:

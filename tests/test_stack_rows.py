@@ -47,6 +47,22 @@ def test_of_several_candidates_all_come_up(data: pt.data.Splits) -> None:
         assert set(met) == set(candidates[row])
 
 
+def test_measures_are_of_rows_from_the_first_to_the_last(
+    data: pt.data.Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are sorted by class: a layer is measured on rows of all."""
+    monkeypatch.setattr(stack, "MONITOR_ROWS", 50)
+    order = np.argsort(data.train.y, kind="stable")
+    train = pt.Batch(data.train.x[order])
+    stages = [pt.Stage(pt.BernoulliRBM(8), pt.Momentum(0.1), epochs=1, batch_size=20)]
+    pretrained = pt.pretrain(stages, train, seeds=SEEDS)
+    measured = pretrained.progress[0].history["train/free_energy"][-1, 0]
+    machine, params = pt.BernoulliRBM(8), pt.member(pretrained.params[0], 0)
+    spaced = train.x[:: -(-len(train.x) // 50)]
+    assert len(np.unique(data.train.y[order][:50])) == 1  # the first fifty would tell of one class
+    np.testing.assert_allclose(measured, machine.free_energy(params, spaced).mean(), rtol=1e-5)
+
+
 def test_partially_supervised_layers_learn_from_the_labels_there_are(data: pt.data.Splits) -> None:
     """With few labels and a large weight the codes tell the classes better than without; weight 0 changes nothing."""
     y = np.where(np.arange(len(data.train.x)) % 10 == 0, data.train.y, -1)

@@ -72,3 +72,10 @@ def test_unroll_refuses_a_learner_without_decoder() -> None:
     layer = Dense(jnp.zeros((1, 4, 2)), jnp.zeros((1, 2)), "linear")
     with pytest.raises(ValueError, match="Classifier learns no decoder"):
         unroll(Pretrained((layer,), (Network((layer,)),), (stage,), ()))
+
+
+def test_what_is_unrolled_has_the_layers_that_are_declared() -> None:
+    params, _ = DeepAutoencoder((5, 3)).init(jax.random.key(0), batch := Batch(jnp.full((2, 7), 0.5)))
+    for other in (DeepAutoencoder((5, 4)), DeepAutoencoder((5, 3), code_activation="linear")):
+        with pytest.raises(ValueError, match=r"layers of \(5, 3\) and a sigmoid code, but .*they must agree"):
+            other.gradient(params, (), batch, jax.random.key(1))

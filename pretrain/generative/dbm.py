@@ -153,7 +153,7 @@ class DBM:
             )
 
     def init(self, key: Array, data: Batch) -> tuple[DBMParams, DBMState]:
-        """Weights ~ N(0, initial_scale), hidden biases 0, visible biases those that give each column's mean. Chains
+        """Weights ~ N(0, initial_scale^2), hidden biases 0, visible biases those that give each column's mean. Chains
         start at samples of the biases, running means at the sparsity targets.
         """
         sizes = (data.x.shape[-1], *self.n_hidden)

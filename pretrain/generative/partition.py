@@ -5,9 +5,10 @@ One side is summed out in closed form, the other state by state::
     log Z = log sum_v exp(-F(v))                 F(v) = - v.b - sum_j softplus(c_j + (v W)_j)
           = log sum_h exp(-F'(h))                F'(h) = - h.c - sum_i softplus(b_i + (W h)_i)
 
-Where the last visible units are a softmax group of label units, their term in ``F'`` is ``logsumexp_k(b_k + (W h)_k)``,
-and the visible states are those of the binary units times the classes. Gaussian visible units, of variances ``s^2``,
-are always those summed out: their terms are ``((b_i + (W h)_i)^2 - b_i^2) / (2 s_i^2) + log(2 pi s_i^2) / 2``.
+Where the last visible units are a softmax group of label units, ``logsumexp_k(b_k + (W h)_k)`` stands in ``F'`` in
+place of their softplus, and the visible states are those of the binary units times the classes. Gaussian visible units,
+of variances ``s^2``, are always those summed out: in place of softplus stand ``((b_i + (W h)_i)^2 - b_i^2) / (2 s_i^2)
++ log(2 pi s_i^2) / 2``.
 
 There are ``2^n`` states of ``n`` units; they are made in blocks, each block's sum is taken in the logarithm, and so is
 the sum of the blocks: in float32 the relative error of ``log Z`` is about 1e-6.

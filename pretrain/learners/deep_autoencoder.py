@@ -2,7 +2,8 @@
 
 ::
 
-    x_hat = sigmoid(d_1(... d_L(e_L(... e_1(x)))))   L = cross-entropy(x, x_hat), or squared error with a linear output
+    x_hat = d_1(... d_L(e_L(... e_1(x))))
+    L = cross-entropy(x, x_hat), d_1 ending in a sigmoid; or squared error, d_1 ending in a linear layer
 
 Reference: Hinton & Salakhutdinov, *Reducing the dimensionality of data with neural networks*, Science 313 (2006).
 """
@@ -68,7 +69,16 @@ class DeepAutoencoder:
         layers[depth - 1] = layers[depth - 1].replace(activation=self.code_activation)  # type: ignore[attr-defined]
         return Unrolled(tuple(layers[:depth]), tuple(layers[depth:])), ()
 
+    def _check(self, params: Unrolled) -> None:
+        found = tuple(layer.n_out for layer in params.encoder), getattr(params.encoder[-1], "activation", None)
+        if found != (self.n_hidden, self.code_activation):
+            raise ValueError(
+                f"the encoder has layers of {found[0]} and a {found[1]} code, but DeepAutoencoder was given "
+                f"n_hidden={self.n_hidden} and code_activation={self.code_activation!r}: they must agree"
+            )
+
     def _loss(self, params: Unrolled, x: Array) -> Array:
+        self._check(params)
         *below, last = params.decoder
         expected = "sigmoid" if self.loss == "cross_entropy" else "linear"
         if last.activation != expected:

@@ -89,7 +89,7 @@ class Embedding:
         n_embedding: dimensions of the linear map, for ``auxiliary``.
         n_classes: of the classifier, for ``output``.
         margin: how far apart other rows are pushed. Distances of codes grow as the root of the number of units (as the
-            number, where l1), so a margin of 1 leaves many sigmoid units almost linear; 10 suits 500 of them.
+            number, where l1), so a margin of 1 leaves many sigmoid units almost linear; 5 to 10 suit 500 of them.
         distance: ``squared`` or ``l1``.
         supervised_weight: of the cross-entropy in nats beside the margin loss, for ``output``.
         activation: of the code, a key of `pretrain.layers.ACTIVATIONS`.

@@ -16,7 +16,9 @@ hidden units add an ``r(h)`` without parameters to ``E``). The gradient of the m
 
 with hidden *means* in these statistics and hidden *samples* inside the chain (they are the bottleneck). Written this
 way a CD-1 update is five matrix products (of few rows four, the last two joined); the surrogate loss
-``<F(v0)> - <F(vk)>`` gives the same gradient.
+``<F(v0)> - <F(vk)>``, with vk held, gives the same gradient, but for rectified hidden units, whose F is that of the
+copies they stand for. Below a variance of 0.05 ``z`` is drawn back by at least ``log 0.05 - z`` times the rate: that of
+a constant feature would sink for ever.
 
 Label units: ``n_classes`` more visible columns, one softmax group, join every row with its label, and ``P(y | x)`` is
 a softmax over ``-F(x, y)``, exactly (Larochelle & Bengio, *Classification using discriminative restricted Boltzmann
@@ -222,7 +224,7 @@ class RBM:
         return jnp.concatenate([batch.x, jax.nn.one_hot(batch.y, self.n_classes)], axis=-1)
 
     def init(self, key: Array, data: Batch) -> tuple[RBMParams, Any]:
-        """Weights ~ N(0, initial_scale), hidden biases 0, visible biases those that give each column's mean.
+        """Weights ~ N(0, initial_scale^2), hidden biases 0, visible biases those that give each column's mean.
 
         Persistent chains start at samples of the visible biases, running means at the sparsity target.
         """

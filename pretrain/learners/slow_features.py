@@ -12,8 +12,9 @@ the slowest unit (the second sum). The small e = `NOISE` stands for noise of tha
 for every frame: the quotient of a constant unit is then 2, that of noise and the largest of unrelated frames, and never
 0/0. (With e in the denominator only it would be 0: the best.)
 
-The size of the minibatch matters. The correlations of n units over N rows cannot all vanish if n > N, and chance alone
-puts each square at about 1/N: with batches much smaller than the layer the second sum is mostly noise.
+The size of the minibatch matters. The correlations of n units over N pairs of frames cannot all vanish if n > 2N - 1
+(of units that hardly change, n > N - 1), and chance alone puts each square between 1/(2N) and 1/N: with batches much
+smaller than the layer the second sum is mostly noise.
 
 Reference: Bergstra & Bengio, *Slow, decorrelated features for pretraining complex cell-like networks*, NIPS 2009, whose
 units are quadratic ones, in imitation of complex cells. Here a unit is a plain sigmoid one, so that it stacks with the
