@@ -314,6 +314,8 @@ def fit(options: Fit, words: list[str]) -> int:
 
 def predict(options: Predict) -> int:
     """Classifies or encodes the user's rows."""
+    if options.out is not None and not options.out.parent.is_dir():
+        raise UsageError(f"there is no folder {options.out.parent} to write {options.out.name} in: make it first")
     lines = own_data.predict(options.net, options.data, options.labels, say)
     if options.out is None:
         print("\n".join(lines))

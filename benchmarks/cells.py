@@ -39,7 +39,13 @@ def cells(item: Summary, parts: Sequence[str], failures: bool) -> list[str]:
     ours = [number(item.estimate("train").mean), cell(item.estimate("valid")), test]
     difference = "" if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
     difference = difference.replace("-", "\N{MINUS SIGN}")
-    return [*published, *ours, difference, str(len(item.finite)), *([str(item.failed)] if failures else [])]
+    return [*published, *ours, difference, seeds(item), *([str(item.failed)] if failures else [])]
+
+
+def seeds(item: Summary) -> str:
+    """How many seeds the test cell is of."""
+    n = len(item.finite)
+    return str(n) if item.measured == n else f"{item.measured} of {n}"
 
 
 def kinds(rows: Sequence[Summary]) -> set[str | None]:
@@ -52,7 +58,7 @@ def counted(item: Summary) -> str:
     if not item.results:
         return "not run"
     failed = f", {item.failed} diverged" if item.failed else ""
-    return f"{test_cell(item)} ({len(item.results)}{failed})"
+    return f"{test_cell(item)} ({item.measured + item.failed}{failed})"
 
 
 def test_cell(item: Summary) -> str:

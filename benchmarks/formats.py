@@ -21,7 +21,7 @@ def csv(rows: Sequence[Summary]) -> str:
     for item in rows:
         published = [getattr(item.row.published, part) for part in PARTS]
         ours = [value for part in PARTS for value in item.estimate(part)]
-        end = [item.difference, len(item.finite), item.failed, item.seconds]
+        end = [item.difference, item.measured, item.failed, item.seconds]
         declaration = item.results[0]["declaration"] if item.results else None
         table.writerow([item.row.name, item.row.title, *published, *ours, *end, declaration])
     return file.getvalue()

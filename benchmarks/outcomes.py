@@ -90,9 +90,10 @@ def failed(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list[
         if one.failed
     ]
     text += [
-        f"- Undetermined: `{item.row.name}`; its test {experiment.task.noun} could not be estimated."
+        f"- Undetermined: `{item.row.name}`; its test {experiment.task.noun} could not be estimated for "
+        f"{len(item.finite) - item.measured} of {len(item.finite)} seeds."
         for item in rows
-        if item.finite and item.estimate("test").mean is None
+        if item.measured < len(item.finite)
     ]
     few = [f"`{i.row.name}` ({len(i.results)})" for i in rows if i.results and len(i.results) < wanted]
     text += [f"- Fewer than the {wanted} seeds of this scale: {', '.join(few)}."] if few else []

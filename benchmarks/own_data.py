@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,9 @@ def fit(found: Examples, training: Training, shares: tuple[float, float], out: P
     Raises:
         UsageError: if the stack and the data do not suit each other, or something diverged.
     """
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"--out {out} cannot be made: {there} is no folder that can be written to")
     with _words(), reporting() as report:
         plan = stages(training.stack, training.epochs, training.batch_size, training.rate)
         data = found.split(*shares, seed=training.seed)
@@ -176,7 +180,7 @@ def _tuning(data: Splits, n_classes: int, training: Training) -> tuple[Splits, p
     """The labelled rows of each part, and how the network is fine-tuned on them; checked before a layer is trained.
 
     Raises:
-        UsageError: if no labelled row is for training, or none for validation.
+        UsageError: if no labelled row is for training, or none for validation, or there is one class.
         ValueError: if the sizes are not such as a run can have.
     """
     data = Splits(*map(_labelled, data))
@@ -185,6 +189,11 @@ def _tuning(data: Splits, n_classes: int, training: Training) -> tuple[Splits, p
         raise UsageError(
             f"fine-tuning needs labelled rows for training and for validation; got {n_train} and {n_valid}: label more "
             "rows, change --valid or --test, or try another --seed"
+        )
+    if n_classes < 2:
+        raise UsageError(
+            f"fine-tuning needs two classes; all labels are one, but for {UNLABELLED}, which is none: recode the "
+            "labels, or leave them out"
         )
     epochs = training.tuning_epochs
     recipe = pt.Sgd(jnp.array(training.tuning_rates), pt.Linear(float(epochs)))
@@ -255,6 +264,8 @@ def predict(net: Path, data: Path, labels: Path | None, say: Say) -> list[str]:
             f"{low:.4g} to {high:.4g}: give both in the same units (grey levels of type uint8 are divided by 255, "
             "other numbers are taken as they are)"
         )
+    if not (net / NETWORK).is_file():
+        raise BadFile(f"{net} holds no network that `fit` made: there is no {NETWORK}")
     with _words():
         network = pt.load(net / NETWORK)
         assert isinstance(network, pt.Network)

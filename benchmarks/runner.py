@@ -21,7 +21,7 @@ from benchmarks.experiment import Experiment, Plan, Row, UsageError, declaration
 from benchmarks.illustrations import PICTURES
 from benchmarks.precision import products
 from benchmarks.provenance import commit, device, peak_memory, versions
-from benchmarks.results import done_here, only_run, store
+from benchmarks.results import done_here, only_run, read_results, store
 from benchmarks.selection import Choice, by_json, combinations, select, with_values
 from benchmarks.stacks import Stacks, named
 from benchmarks.tasks import Context, Trained
@@ -97,11 +97,13 @@ def run(
             by_data = experiment.by_data(scale, plan, range(n_seeds))
             own = {(row.name, name, of, seed) for of, seeds in by_data.items() for seed in seeds}
             here = [
-                line["seed"]
-                for line in done_here(results)
+                line
+                for line in (done_here(results) if first else [])
                 if (line["row"], line["declaration"], line.get("data"), line["seed"]) in own
             ]
-            done = set(hosts.gathered(here if first else []))
+            if here and _last(results, row.name, precision) != name:
+                store(results, here)  # again: tables show the declaration that was run last
+            done = set(hosts.gathered([line["seed"] for line in here]))
             if done:
                 say(f"{row.name}: {len(done)} of {n_seeds} seeds are already in {results}")
             own_rows = experiment.task.own_rows and plan.baseline is None and plan.pairs is None
@@ -121,6 +123,7 @@ def run(
                 gathered = hosts.gathered(lines)
                 if first:
                     store(results, gathered)
+                hosts.gathered([])  # stored, before anyone forgets how they were come by
                 if lines:
                     kept.clear()
                 for line in lines:
@@ -130,6 +133,15 @@ def run(
         with contextlib.suppress(OSError):
             folder.rmdir()  # when empty: nothing is left to resume
     return results
+
+
+def _last(results: Path, row: str, precision: str) -> str:
+    """The declaration of a row's last line."""
+    return [
+        line["declaration"]
+        for line in read_results(results)
+        if (line["row"], line.get("precision", "float32")) == (row, precision)
+    ][-1]
 
 
 def _chosen(

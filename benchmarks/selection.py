@@ -21,7 +21,7 @@ from benchmarks.experiment import Plan, Range, UsageError, declared, replaced
 from benchmarks.tasks import Context, Task
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
-from pretrain.optim import Inverse, Linear, WarmUp
+from pretrain.optim import Inverse, Linear, Momentum, WarmUp
 from pretrain.population import grouped
 from pretrain.stage import Stage
 
@@ -119,7 +119,9 @@ def with_values(plan: Plan, values: dict[str, Any]) -> Plan:
 
 
 def shortened(plan: Plan, share: float) -> Plan:
-    """The plan with a share of every stage's epochs, at least one, over which its rates fall as over all of them."""
+    """The plan with a share of every stage's epochs, at least one, over which its rates fall, and its momentum rises,
+    as over all of them.
+    """
 
     def short(stage: Stage | None) -> Stage | None:
         if stage is None or stage.optimizer is None or not stage.epochs:
@@ -128,6 +130,8 @@ def shortened(plan: Plan, share: float) -> Plan:
         optimizer = stage.optimizer
         if hasattr(optimizer, "schedule"):
             optimizer = optimizer.replace(schedule=_shortened(optimizer.schedule, epochs / stage.epochs))  # type: ignore
+        if isinstance(optimizer, Momentum):
+            optimizer = optimizer.replace(switch_epoch=optimizer.switch_epoch * epochs / stage.epochs)  # type: ignore
         return stage.replace(epochs=epochs, optimizer=optimizer)  # type: ignore[attr-defined]
 
     if share == 1.0:

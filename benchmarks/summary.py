@@ -61,6 +61,11 @@ class Summary:
         return [line for line in self.results if line["finite"]]
 
     @property
+    def measured(self) -> int:
+        """How many seeds the test estimate is of: a finite one's can be undetermined, and says so by None."""
+        return sum(line.get(f"test_{self.measure}") is not None for line in self.finite)
+
+    @property
     def failed(self) -> int:
         """How many seeds diverged."""
         return len(self.results) - len(self.finite)

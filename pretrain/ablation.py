@@ -34,10 +34,12 @@ def keep_lowest(
         scale: of the new weights.
 
     Raises:
-        ValueError: if ``n`` is no number of layers, or a layer above is not `Dense`.
+        ValueError: if ``n`` is no number of layers, a layer above is not `Dense`, or there is no such initialization.
     """
     if not 0 <= n <= len(layers):
         raise ValueError(f"n must lie in 0..{len(layers)}, the number of layers; got {n}")
+    if initialization not in INITIALIZATIONS:
+        raise ValueError(f"initialization must be one of {', '.join(INITIALIZATIONS)}; got {initialization!r}")
     draw = INITIALIZATIONS[initialization]
 
     def anew(layer: Dense, key: Array) -> Dense:

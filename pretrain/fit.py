@@ -253,16 +253,15 @@ def run(
         raise ValueError("rows that are augmented have no partners yet; got both augment and train.pair: give one")
     monitors = {name: paired(batch) for name, batch in monitors.items()}
 
-    began = time.perf_counter()
     if mesh is not None:
         population.check_mesh(mesh, members, batch_size)
         keys = jnp.asarray(population.spread(keys, mesh))  # so that each device begins its own members
     options: dict[str, Any] = {"batch_size": batch_size, "keys": keys, "lower": lower, "patience": patience}
     if resume is not None:
         _check_resumed(resume, functools.partial(begin, learner, optimizer, train, params=params, **options))
-        _check_measured(resume.history, {*monitors}, probe)
+        _check_measured(resume, {*monitors}, probe)
+    began = time.perf_counter() - (0.0 if resume is None else resume.seconds)
     progress = resume or begin(learner, optimizer, train, params=params, **options)
-    began -= progress.seconds
     if mesh is not None:
         learner, optimizer, lower, fits, best = population.spread(
             (learner, optimizer, lower, progress.fits, progress.best), mesh
@@ -314,10 +313,14 @@ def _check_resumed(resume: Progress, begin: Callable[[], Progress]) -> None:
             )
 
 
-def _check_measured(history: Mapping[str, np.ndarray], monitors: set[str], probe: bool) -> None:
-    """Raises ValueError where a history has not been measured by what the run is measured by."""
-    found = {name.split("/")[0] for name in history if "/" in name}
-    if history and (found, "update_ratio" in history) != (monitors, probe):
+def _check_measured(resume: Progress, monitors: set[str], probe: bool) -> None:
+    """Raises ValueError where a history has not been measured by what the run is measured by, as far as it tells: a
+    learner's ``evaluate`` may measure nothing, and a probe has no ratio of updates where there are no matrices.
+    """
+    found = {name.split("/")[0] for name in resume.history if "/" in name}
+    probed = "update_ratio" in resume.history
+    told = any(np.ndim(leaf) > 2 for leaf in jax.tree.leaves(resume.fits.params))  # the first axis is that of members
+    if (found and found != monitors) or (resume.history and told and probed != probe):
         raise ValueError(
             f"the run that is resumed was measured on {sorted(found)}, this one is on {sorted(monitors)}, or but one "
             "of them with a probe: give the same monitors and probe"

@@ -69,8 +69,8 @@ class Plan(NamedTuple):
         waves = -(-self.members // self.wave)
         return (
             f"{self.members} member{'s' if self.members > 1 else ''} in {waves} wave{'s' if waves > 1 else ''} of "
-            f"{self.wave}: {self.needs.shared / MIB:,.0f} MiB shared and {self.needs.each / MIB:,.1f} MiB a member, of "
-            f"{self.limit / MIB:,.0f} MiB"
+            f"{min(self.wave, self.members)}: {self.needs.shared / MIB:,.0f} MiB shared and "
+            f"{self.needs.each / MIB:,.1f} MiB a member, of {self.limit / MIB:,.0f} MiB"
         )
 
 

@@ -260,9 +260,12 @@ def _one_picture(grid: np.ndarray, title: str, label: str, limits: tuple[float, 
 
 
 def _members(history: Mapping[str, np.ndarray]) -> tuple[int, int]:
-    """How many members there are, and how many ended with a measure that is not finite."""
-    bad = [~np.isfinite(np.asarray(values)[-1]) for values in history.values()]
-    return bad[0].size, int(np.any(bad, axis=0).sum())
+    """How many members there are, and how many ended with a measure that is not finite; but one that never was (an
+    error where no row has a label) tells nothing, if there are others.
+    """
+    finite = [np.isfinite(np.asarray(values)) for values in history.values()]
+    telling = [values for values in finite if values.any()] or finite
+    return finite[0].shape[1], int(np.any([~values[-1] for values in telling], axis=0).sum())
 
 
 def _curves(axes: Axes, measure: str, curves: Mapping[str, np.ndarray]) -> None:

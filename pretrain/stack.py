@@ -224,6 +224,8 @@ def fine_tune(
         run = checkpoints.run or fingerprint(given)
         checkpoints = checkpoints.of(fingerprint(run, output, fixed, stage.replace(epochs=0)))  # type: ignore[attr-defined]
         checkpoints.check(_folder(FINE_TUNING), stage.epochs)
+        if output is not None:
+            checkpoints.check(_folder(OUTPUT_LAYER), output.epochs)
     held: list[Layer] = []
     before = 0.0
     if output is not None and (params is not None or not layers):
@@ -266,10 +268,10 @@ def _output_layer(
         raise ValueError(f"the output layer is a Classifier without hidden layers; got {stage.learner}")
     for layer in layers:
         train, monitors = _above(layer, train, monitors)
-    return _train("output layer", stage, train, monitors, keys, None, checkpoints, report, chunk, mesh)
+    return _train(OUTPUT_LAYER, stage, train, monitors, keys, None, checkpoints, report, chunk, mesh)
 
 
-FINE_TUNING = "fine-tuning"
+FINE_TUNING, OUTPUT_LAYER = "fine-tuning", "output layer"
 
 FINE_TUNE = 1_000
 """The stage number from which fine-tuning derives its keys."""
@@ -314,7 +316,7 @@ def unroll(pretrained: Pretrained) -> Unrolled:
 
 
 def partially_supervised(stages: Sequence[Stage], train: Batch, weight: float | Array) -> list[Stage]:
-    """The stages with their learners wrapped in `PartiallySupervised`, for as many classes as there are labels.
+    """The stages with their learners wrapped in `PartiallySupervised`, for as many classes as training rows have.
 
     Raises:
         ValueError: if the training rows have no labels.

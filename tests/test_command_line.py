@@ -18,6 +18,7 @@ from benchmarks.experiment import Plan, UsageError
 from benchmarks.papers.larochelle2009 import tuning
 from benchmarks.results import JOURNAL, done_here, only_run, read_results, store
 from benchmarks.stacks import named
+from benchmarks.summary import summary
 from benchmarks.tasks.classification import Classification
 from pretrain.data import digits
 
@@ -247,3 +248,16 @@ def test_results_that_came_with_a_checkout_are_computed_again(tmp_path: Path) ->
     (folder / JOURNAL).unlink()
     assert main(words) == 0
     assert computed(folder / "results.jsonl") == first
+
+
+def test_tables_show_the_declaration_that_was_run_last(tmp_path: Path) -> None:
+    """Also where its seeds were all there already."""
+    path = tmp_path / "mnist" / "smoke" / "results.jsonl"
+    words = ["mnist", "--scale", "smoke", "--rows", "shallow", "--out", str(tmp_path)]
+    assert main(words) == 0
+    (first,) = read_results(path)
+    store(path, [first | {"declaration": "of other numbers", "test_error": 50.0}])
+    assert main(words) == 0
+    found = {item.row.name: item for item in summary(EXPERIMENT, read_results(path))}["shallow"]
+    assert found.results == (first,)
+    assert found.left_out == 1

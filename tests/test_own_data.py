@@ -191,15 +191,22 @@ def test_a_stack_is_written_from_the_bottom_up() -> None:
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The 8 x 8 digits as bytes, their labels as words, and a network of them."""
-    folder = tmp_path_factory.mktemp("own")
+def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 8 x 8 digits as bytes, their labels as words."""
+    path = tmp_path_factory.mktemp("own") / "my.npz"
     data = pt.data.digits()
     x = np.concatenate([np.asarray(part.x) for part in data]).reshape(-1, 8, 8)
     words = np.array([f"digit {label}" for part in data for label in np.asarray(part.y)])
-    np.savez(folder / "my.npz", x=np.round(255 * x).astype(np.uint8), y=words)
+    np.savez(path, x=np.round(255 * x).astype(np.uint8), y=words)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labelled(digits_file: Path, quick_compilation: None) -> Path:
+    """Their folder, and in it a network of them."""
+    folder = digits_file.parent
     sizes = ["--epochs", "10", "--tuning-epochs", "25", "--tuning-rates", "0.3,1"]
-    words_ = ["fit", "--data", str(folder / "my.npz"), "--stack", "rbm:64,denoising:48", "--out", str(folder / "net")]
+    words_ = ["fit", "--data", str(digits_file), "--stack", "rbm:64,denoising:48", "--out", str(folder / "net")]
     assert command([*words_, *sizes]) == 0
     return folder
 
@@ -252,12 +259,31 @@ def test_without_labels_predict_gives_codes(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_user_got_wrong_is_said_in_words(
-    labelled: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    digits_file: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(["fit", "--data", str(labelled / "my.npz"), "--out", str(tmp_path / "net"), *words]) == 2
+    assert command(["fit", "--data", str(digits_file), "--out", str(tmp_path / "net"), *words]) == 2
     found = capsys.readouterr().err
     assert re.search(message, found)
     assert not (tmp_path / "net").exists()
+
+
+def test_where_results_cannot_go_is_said_before_anything_is_done(
+    digits_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "--data", str(digits_file), "--stack", "rbm:20", "--out", str(digits_file / "net")]
+    assert command(words) == 2
+    assert "my.npz is no folder that can be written to" in capsys.readouterr().err
+    words = ["predict", "--net", str(tmp_path), "--data", str(digits_file), "--out", str(tmp_path / "absent" / "y.csv")]
+    assert command(words) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_label_of_minus_one_is_none_and_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """-1 and 1 are not two classes."""
+    x = np.random.default_rng(0).random((60, 4))
+    np.savez(tmp_path / "my.npz", x=x, y=np.where(x[:, 0] > 0.5, 1, -1))
+    assert command(["fit", "--data", str(tmp_path / "my.npz"), "--stack", "rbm:3", "--out", str(tmp_path / "n")]) == 2
+    assert "needs two classes; all labels are one, but for -1, which is none" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -271,6 +297,9 @@ def test_predict_refuses_what_does_not_fit(labelled: Path, tmp_path: Path, capsy
     ]:
         assert command(["predict", "--net", str(net), "--data", str(data)]) == 2
         assert message in capsys.readouterr().err
+    (tmp_path / "about.json").write_text((labelled / "net" / "about.json").read_text())
+    assert command(["predict", "--net", str(tmp_path), "--data", str(labelled / "my.npz")]) == 2
+    assert "holds no network that `fit` made: there is no network.npz" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -126,6 +126,7 @@ def test_few_members_are_lines_and_many_a_band() -> None:
 def test_curves_name_their_rows_units_and_what_diverged() -> None:
     seen = history(3) | {"valid/error": np.ones((6, 3)), "test/error": np.ones((6, 3))}
     seen["reconstruction_error"][3:, 1] = np.nan
+    seen["test/error"][:] = np.nan  # no row of it has a label
     figure = plots.learning_curves(seen)
     text = words(figure)
     for expected in ("validation rows", "training rows", "training minibatches", "test", "percent", "nats", "epoch"):

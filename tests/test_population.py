@@ -130,6 +130,12 @@ def test_the_rates_of_a_shortened_plan_fall_as_over_all_epochs(schedule: Any) ->
     stage = pt.Stage(pt.Autoencoder(4), pt.Sgd(0.1, schedule), epochs=8, batch_size=20)
     short = selection.shortened(Plan((stage,)), 0.25).pretraining[0]
     assert short.epochs == 2
+    assert (
+        selection.shortened(Plan((stage.replace(optimizer=pt.Momentum(0.1, switch_epoch=4.0)),)), 0.25)
+        .pretraining[0]
+        .optimizer.switch_epoch
+        == 1.0
+    )  # type: ignore[union-attr]
     for epoch in (0.5, 3.0, 6.0):
         np.testing.assert_allclose(short.optimizer.schedule(epoch / 4), schedule(epoch), rtol=1e-6)  # type: ignore[union-attr]
 

@@ -319,4 +319,11 @@ def test_what_could_not_be_estimated_is_said_to_be_undetermined(tmp_path: Path) 
     experiment = dataclasses.replace(EXPERIMENT, task=Likelihood(), rows=ROWS[:1])
     line = result(test_log_probability=None, valid_curve=None, filters=None)
     render(experiment, "quick", written(tmp_path, line))
-    assert table_line((tmp_path / "table.md").read_text(), "srbm")[4:] == ["", "", "undetermined", "", "1"]
+    assert table_line((tmp_path / "table.md").read_text(), "srbm")[4:] == ["", "", "undetermined", "", "0 of 1"]
+    others = [result(seed=seed, test_log_probability=-86.0 - seed, valid_curve=None, filters=None) for seed in (1, 2)]
+    render(experiment, "quick", written(tmp_path, line, *others))
+    cells = table_line((tmp_path / "table.md").read_text(), "srbm")
+    assert cells[6].startswith("-87.50")
+    assert cells[-1] == "2 of 3"
+    rows = summary(experiment, [line, *others])
+    assert any("could not be estimated for 1 of 3 seeds" in text for text in failed(experiment, "quick", rows))

@@ -1,5 +1,7 @@
 """The pipeline: pretrain a stack of any mix, fine-tune it, unroll it, use it, save it, hand it on."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from pretrain.checkpoint import Checkpoints
 from pretrain.data import digits
 from pretrain.learners.classifier import Classifier
 from pretrain.progress import Progress
+from pretrain.report import Record
 from pretrain.stage import codes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -228,6 +231,26 @@ def test_checkpoints_of_another_run_are_refused(data: pt.data.Splits, tmp_path) 
     pt.fine_tune(first.layers, stage, train, checkpoints=tuning)
     with pytest.raises(ValueError, match="fine-tuning holds the checkpoint of another run"):
         pt.fine_tune(pt.shuffle(first.layers, population.member_keys([0])), stage, train, checkpoints=tuning)
+
+
+def test_an_output_layer_of_another_run_is_refused(data: pt.data.Splits, tmp_path: Path) -> None:
+    """It is kept from when it is trained, before the fine-tuning has anything to keep."""
+    train = jax.tree.map(lambda leaf: leaf[:100], data.train)
+    layers = pt.pretrain([pt.Stage(pt.BernoulliRBM(4), pt.Momentum(0.1), epochs=1, batch_size=20)], train).layers
+    stage = pt.Stage(Classifier(10), pt.Sgd(0.5), epochs=1, batch_size=20)
+    kept = Checkpoints(tmp_path / "tuned")
+
+    def stop(record: Record) -> None:
+        if record.stage == "fine-tuning":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pt.fine_tune(layers, stage, train, output=stage, checkpoints=kept, report=stop)
+    other = train._replace(x=1.0 - train.x)
+    with pytest.raises(ValueError, match="output-layer holds the checkpoint of another run"):
+        pt.fine_tune(layers, stage, other, output=stage, checkpoints=kept)
+    gone_on = pt.fine_tune(layers, stage, train, output=stage, checkpoints=kept)
+    jax.tree.map(np.testing.assert_array_equal, gone_on.params, pt.fine_tune(layers, stage, train, output=stage).params)
 
 
 def test_a_progress_of_another_run_is_refused(data: pt.data.Splits) -> None:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import pretrain as pt
 from pretrain import stack
@@ -47,9 +48,7 @@ def test_of_several_candidates_all_come_up(data: pt.data.Splits) -> None:
         assert set(met) == set(candidates[row])
 
 
-def test_measures_are_of_rows_from_the_first_to_the_last(
-    data: pt.data.Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_measures_are_of_rows_from_the_first_to_the_last(data: pt.data.Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that are sorted by class: a layer is measured on rows of all."""
     monkeypatch.setattr(stack, "MONITOR_ROWS", 50)
     order = np.argsort(data.train.y, kind="stable")
@@ -61,6 +60,33 @@ def test_measures_are_of_rows_from_the_first_to_the_last(
     spaced = train.x[:: -(-len(train.x) // 50)]
     assert len(np.unique(data.train.y[order][:50])) == 1  # the first fifty would tell of one class
     np.testing.assert_allclose(measured, machine.free_energy(params, spaced).mean(), rtol=1e-5)
+
+
+@struct.dataclass
+class Shift:
+    """A learner of a vector, which measures nothing."""
+
+    inputs, needs = "real", ()
+
+    def init(self, key: jax.Array, data: pt.Batch) -> tuple[jax.Array, tuple]:
+        return jnp.zeros((data.x.shape[-1],)), ()
+
+    def gradient(self, params: jax.Array, state: tuple, batch: pt.Batch, key: jax.Array) -> tuple:
+        return params - batch.x.mean(axis=0), state, {"loss": jnp.square(batch.x - params).mean()}
+
+    def evaluate(self, params: jax.Array, batch: pt.Batch, key: jax.Array) -> dict:
+        return {}
+
+    def layer(self, params: jax.Array) -> pt.Rescaling:
+        return pt.Rescaling(params, jnp.ones_like(params))
+
+
+def test_what_a_probe_and_monitors_tell_nothing_of_is_resumed(data: pt.data.Splits) -> None:
+    options = {"batch_size": 20, "monitors": {"train": data.valid}, "probe": True}
+    half = pt.run(Shift(), pt.Sgd(0.1), data.valid, epochs=1, **options)
+    assert set(half.history) == {"loss"}
+    gone_on = pt.run(Shift(), pt.Sgd(0.1), data.valid, epochs=2, resume=half, **options)
+    np.testing.assert_array_equal(gone_on.params, pt.run(Shift(), pt.Sgd(0.1), data.valid, epochs=2, **options).params)
 
 
 def test_partially_supervised_layers_learn_from_the_labels_there_are(data: pt.data.Splits) -> None:

@@ -150,6 +150,8 @@ def test_rotations_turn_within_their_range_and_none_is_none() -> None:
     assert np.abs(np.percentile(angles, [25, 75]) - [-15, 15]).max() < 5.0
     with pytest.raises(ValueError, match="give the shape of one row"):
         Rotations((7, 8))(x, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"one angle for all members; got an array of shape \(2,\)"):
+        Rotations((8, 8), np.array([0.0, 90.0]))  # type: ignore[arg-type]
 
 
 def test_fine_tuning_sees_augmented_rows_and_its_monitors_do_not() -> None:

@@ -81,6 +81,7 @@ def test_waves_fit_and_are_even() -> None:
     assert "10 members in 3 waves of 4" in str(plan)
     assert memory.plan_waves(12, needs, limit=limit - 6 * left, devices=2).wave == 6  # two waves, two devices
     assert memory.plan_waves(3, needs, limit=limit).wave == 3
+    assert "1 member in 1 wave of 1:" in str(memory.plan_waves(1, needs, limit=limit, devices=4))
     with pytest.raises(MemoryError, match="one member needs"):
         memory.plan_waves(1, needs, limit=shared + each // 2)
     with pytest.raises(MemoryError, match=r"beside .* MiB of trained stacks"):

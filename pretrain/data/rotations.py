@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -17,7 +18,7 @@ class Rotations:
 
     Attributes:
         shape: (height, width) of a row.
-        degrees: the largest angle; a number, so that a population may try several.
+        degrees: the largest angle, for all members of a population.
     """
 
     shape: tuple[int, int] = struct.field(pytree_node=False)
@@ -25,6 +26,8 @@ class Rotations:
 
     def __post_init__(self) -> None:
         check_sizes(height=self.shape[0], width=self.shape[1])
+        if (shape := np.shape(self.degrees)) != ():
+            raise ValueError(f"degrees is one angle for all members; got an array of shape {shape}: run once for each")
 
     def __call__(self, x: Array, key: Array) -> Array:
         """Returns the rows ``[rows, height * width]``, each turned.
