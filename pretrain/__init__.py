@@ -29,8 +29,9 @@ from pretrain.population import grouped, member, mesh, stacked
 from pretrain.progress import Progress
 from pretrain.samplers import CD, PCD, FastPCD, ParallelTempering
 from pretrain.sparsity import SparsityTarget
-from pretrain.stack import Pretrained, fine_tune, pretrain, unroll
+from pretrain.stack import Pretrained, pretrain
 from pretrain.stage import Stage
+from pretrain.tuning import fine_tune, unroll
 from pretrain.types import Batch, Layer, Learner, Solver
 from pretrain.units import BernoulliUnits, GaussianUnits, RectifiedUnits, SoftmaxUnits
 

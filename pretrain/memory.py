@@ -23,8 +23,9 @@ from pretrain.generative import DBM
 from pretrain.learners.classifier import Classifier
 from pretrain.network import Network
 from pretrain.rows import paired
-from pretrain.stack import MONITOR_ROWS, Pretrained, classifier
+from pretrain.stack import MONITOR_ROWS, Pretrained
 from pretrain.stage import Stage, codes, trained_layer
+from pretrain.tuning import classifier
 from pretrain.types import Batch, Solver
 
 PROBED = 2

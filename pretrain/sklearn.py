@@ -45,8 +45,9 @@ from pretrain.population import member
 from pretrain.progress import Progress
 from pretrain.rows import chosen
 from pretrain.samplers import CD, PCD
-from pretrain.stack import fine_tune, pretrain
+from pretrain.stack import pretrain
 from pretrain.stage import Stage
+from pretrain.tuning import fine_tune
 from pretrain.types import Batch
 
 Seed = int | RandomState | None

@@ -15,7 +15,7 @@ from sklearn.decomposition import KernelPCA as SklearnKernelPCA
 from sklearn.kernel_approximation import Nystroem
 
 import pretrain as pt
-from pretrain import PCA, Batch, KernelPCA, Network, Solver, Standardise, Unrolled, population, stack
+from pretrain import PCA, Batch, KernelPCA, Network, Solver, Standardise, Unrolled, population, tuning
 from pretrain.layers import Dense, KernelMap, Rescaling
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -302,8 +302,8 @@ def test_fixed_layers_are_passed_through_once_to_the_same_result() -> None:
     layers = pt.pretrain(stages, batch, seeds=[0, 1]).layers
     stage = pt.Stage(pt.Classifier(2), pt.Sgd(0.5), epochs=3, batch_size=10, patience=3)
     short = pt.fine_tune(layers, stage, batch, valid=batch, seeds=[0, 1])
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, stack.FINE_TUNE))(population.member_keys([0, 1]))
-    whole = stack.classifier(layers, stage.learner, keys)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, tuning.FINE_TUNE))(population.member_keys([0, 1]))
+    whole = tuning.classifier(layers, stage.learner, keys)
     options = {"epochs": 3, "batch_size": 10, "keys": keys, "patience": 3, "monitors": {"valid": batch}}
     long = pt.run(stage.learner, stage.optimizer, batch, params=whole, **options)
     assert jax.tree.structure(short.params) == jax.tree.structure(long.params)

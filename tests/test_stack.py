@@ -10,7 +10,7 @@ import pytest
 from flax import nnx, struct
 
 import pretrain as pt
-from pretrain import population, stack
+from pretrain import population, tuning
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import digits
 from pretrain.learners.classifier import Classifier
@@ -93,7 +93,7 @@ def test_lower_layers_inside_the_step_equal_codes_made_once(data: pt.data.Splits
 
 def test_fine_tuning_starts_from_the_stack_and_improves_on_chance(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
     keys = population.member_keys(SEEDS)
-    start = stack.classifier(mixed.layers, Classifier(10), keys)
+    start = tuning.classifier(mixed.layers, Classifier(10), keys)
     np.testing.assert_array_equal(start.layers[0].weights, mixed.layers[0].weights)
     tuned = pt.fine_tune(mixed.layers, TUNING, data.train, valid=data.valid, seeds=SEEDS)
     assert (np.asarray(tuned.best.score) < 20.0).all()
@@ -347,7 +347,7 @@ def test_only_a_classifier_is_put_on_layers(data: pt.data.Splits, mixed: pt.Pret
 
 
 def test_what_fine_tuning_would_pass_over_is_refused(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
-    tuned = stack.classifier(mixed.layers, Classifier(10), population.member_keys(SEEDS))
+    tuned = tuning.classifier(mixed.layers, Classifier(10), population.member_keys(SEEDS))
     stage = pt.Stage(Classifier(10), pt.Sgd(0.1), 1, 20)
     for layers, options in ((mixed, {}), ((), {"fixed": 1})):
         with pytest.raises(ValueError, match="give params and neither layers nor fixed"):
@@ -368,7 +368,7 @@ def test_the_same_network_in_flax(mixed: pt.Pretrained, data: pt.data.Splits) ->
 
 def test_pair_is_mapped_beside_x(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
     batch = pt.Batch(data.valid.x[:5], data.valid.y[:5], data.valid.x[5:10])
-    coded = stack.codes(mixed.layers[0], batch)
+    coded = codes(mixed.layers[0], batch)
     np.testing.assert_allclose(coded.pair[1], pt.member(mixed.layers[0], 1)(batch.pair), rtol=1e-6)
     assert coded.x.shape == (2, 5, 24)
     np.testing.assert_array_equal(coded.y, batch.y)

@@ -11,6 +11,7 @@ from pretrain import stack
 from pretrain.data import digits
 from pretrain.learners.classifier import Classifier
 from pretrain.rows import drawn
+from pretrain.stage import codes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -98,8 +99,8 @@ def test_partially_supervised_layers_learn_from_the_labels_there_are(data: pt.da
     np.testing.assert_allclose(none.layers[0].weights, plain.layers[0].weights, atol=1e-6)
     errors = []
     for stack_ in (plain, much):
-        codes = stack.codes(stack_.layers[0], data.valid)
-        learned = pt.run(Classifier(10), pt.Sgd(0.5), pt.Batch(codes.x[0], data.valid.y), epochs=10, batch_size=20)
+        coded = codes(stack_.layers[0], data.valid)
+        learned = pt.run(Classifier(10), pt.Sgd(0.5), pt.Batch(coded.x[0], data.valid.y), epochs=10, batch_size=20)
         errors.append(float(learned.history["error"][-1, 0]))
     assert errors[1] < errors[0]
     with pytest.raises(ValueError, match="label_weight needs labelled training rows"):

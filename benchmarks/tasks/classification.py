@@ -25,8 +25,9 @@ from pretrain.generative import DBM
 from pretrain.layers import Dense, compose
 from pretrain.network import Network
 from pretrain.progress import Progress
-from pretrain.stack import Pretrained, fine_tune
+from pretrain.stack import Pretrained
 from pretrain.stage import codes
+from pretrain.tuning import fine_tune
 from pretrain.types import Batch
 
 ROWS = 2_000

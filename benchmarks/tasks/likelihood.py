@@ -17,7 +17,7 @@ from pretrain import population
 from pretrain.data import Splits
 from pretrain.generative import DBN, annealed_importance_sampling, log_partition, temperatures
 from pretrain.layers import logit_mean
-from pretrain.stack import fine_tune
+from pretrain.tuning import fine_tune
 from pretrain.types import Batch
 
 ROWS = 10_000

@@ -14,7 +14,7 @@ from benchmarks.tasks import Context, Trained
 from pretrain import population
 from pretrain.data import Splits
 from pretrain.network import Unrolled, encode, reconstruct
-from pretrain.stack import fine_tune, unroll
+from pretrain.tuning import fine_tune, unroll
 
 SHOWN = 18
 """Test images shown beside their reconstructions."""

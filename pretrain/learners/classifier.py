@@ -5,7 +5,7 @@
     logits = h_L W + b,   L = - log softmax(logits)[y]
 
 Initial hidden weights are U(-1/sqrt(n_in), 1/sqrt(n_in)), the recipe of 2009 (Larochelle et al.), or Glorot's or He's;
-a stack of pretrained layers takes their place through `pretrain.stack.fine_tune`. The output layer starts at zero:
+a stack of pretrained layers takes their place through `pretrain.tuning.fine_tune`. The output layer starts at zero:
 every class equally likely.
 
 Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 15:1929-1958, 2014) zeroes each unit with

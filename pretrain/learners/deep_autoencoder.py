@@ -26,7 +26,7 @@ from pretrain.types import Batch, Inputs, Metrics
 
 @struct.dataclass
 class DeepAutoencoder:
-    """A multi-layer autoencoder; `pretrain.stack.unroll` turns a pretrained stack into its parameters.
+    """A multi-layer autoencoder; `pretrain.tuning.unroll` turns a pretrained stack into its parameters.
 
     Attributes:
         n_hidden: units of the encoder's layers, from the bottom up; the decoder mirrors them.
