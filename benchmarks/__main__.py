@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 
 from benchmarks import hosts, own_data, runner, scaling, speed
-from benchmarks.experiment import Experiment, UsageError, known
+from benchmarks.experiment import Experiment, Halving, UsageError, known
 from benchmarks.papers import (
     dbm_mnist,
     erhan2009,
@@ -73,6 +73,8 @@ class Run:
     grid: bool = False
     """Choose each row's hyperparameters among its declared grid by validation error first. Without it the declared
     values are used: the best that such searches found."""
+    halving: bool = False
+    """With --grid: try all combinations with few epochs, and only the best of them with more (successive halving)."""
     wave: int | None = None
     """Members trained side by side; default: as many as fit on an accelerator, one on a CPU."""
     memory: float | None = None
@@ -210,6 +212,11 @@ def run(experiment: Experiment, options: Run, words: list[str]) -> int:
     if n_seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {n_seeds}")
     out = options.out / experiment.name / scale
+    if options.halving:
+        if not options.grid:
+            raise UsageError("--halving is a way to search a grid: give --grid too")
+        plans = [{**row.plans, scale: dataclasses.replace(row.plans[scale], halving=Halving())} for row in rows]
+        rows = [dataclasses.replace(row, plans=own) for row, own in zip(rows, plans, strict=True)]
 
     several = experiment.scales[scale].data
 

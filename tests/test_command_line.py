@@ -14,9 +14,10 @@ import pytest
 import pretrain as pt
 from benchmarks import runner
 from benchmarks.__main__ import EXPERIMENTS, main
-from benchmarks.experiment import Plan, UsageError
+from benchmarks.experiment import Plan, UsageError, declaration_hash
 from benchmarks.papers.larochelle2009 import tuning
 from benchmarks.results import JOURNAL, done_here, only_run, read_results, store
+from benchmarks.selection import with_values
 from benchmarks.stacks import named
 from benchmarks.summary import summary
 from benchmarks.tasks.classification import Classification
@@ -200,6 +201,23 @@ def test_the_grid_is_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (line,) = read_results(tmp_path / "mnist" / "smoke" / "results.jsonl")
     assert line["selection"] is None
     assert line["command"].endswith("--rows shallow --grid")
+
+
+def test_halving_a_grid_is_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["mnist", "--scale", "smoke", "--rows", "srbm", "--out", str(tmp_path), "--halving"]
+    assert main(words) == 2
+    assert "--halving is a way to search a grid: give --grid too" in capsys.readouterr().err
+    assert main([*words, "--grid"]) == 0
+    (chosen,) = read_results(tmp_path / "mnist" / "smoke" / "selection.jsonl")
+    assert [round(tried["epochs"], 2) for tried in chosen["tried"]] == [0.11, 0.11, 0.33, 1.0]
+    (line,) = read_results(tmp_path / "mnist" / "smoke" / "results.jsonl")
+    assert line["declaration"] == declared_hash("srbm", chosen["values"])
+
+
+def declared_hash(row: str, values: dict) -> str:
+    """Of a row at smoke scale with these values: however they were found."""
+    plan = with_values(EXPERIMENT.row(row).plans["smoke"], values)
+    return declaration_hash(EXPERIMENT, EXPERIMENT.row(row), "smoke", plan, "float32")
 
 
 def test_a_row_without_a_plan_at_that_scale_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,7 +151,7 @@ def test_resumes_from_checkpoint_to_the_same_bits(name: str, parts: tuple[Batch,
     assert_same_bits(run(case, parts, epochs=5, resume=restored), run(case, parts, epochs=5))
 
 
-CHUNKED = ["rbm-pcd", "autoencoder-masking", "autoregression-smaller", "supervised-greedy", "deep-autoencoder"]
+CHUNKED = ["rbm-pcd", "autoencoder-masking", "autoregression-smaller", "supervised-greedy", "deep-autoencoder", "dbm"]
 
 
 @pytest.mark.parametrize("name", CHUNKED)

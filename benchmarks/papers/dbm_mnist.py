@@ -56,15 +56,16 @@ def plans(
     untrained = Joint(joint.replace(epochs=0), steps=max_steps)  # type: ignore[attr-defined]
     learner, epochs = Classifier(10, dropout=0.5, input_dropout=0.2), 3 * tuning_epochs // 2
     dropped = Stage(learner, Adam(1e-3, schedule=Linear(float(epochs))), epochs, batch_size, patience=epochs)
+    adam_rates = {TUNING_RATE: (3e-4, 1e-3, 3e-3)}
     lower, upper = greedy
     told = upper.replace(learner=upper.learner.replace(n_classes=10))  # type: ignore[attr-defined]
     with_labels = dataclasses.replace(plan, pretraining=(lower, told))
     return {
         "dbm": plan,
-        "dbm-dropout": dataclasses.replace(plan, fine_tuning=dropped, grid={}),
+        "dbm-dropout": dataclasses.replace(plan, fine_tuning=dropped, grid=adam_rates),
         "dbm-greedy": dataclasses.replace(plan, joint=untrained),
         "dbm-labels": with_labels,
-        "dbm-labels-dropout": dataclasses.replace(with_labels, fine_tuning=dropped, grid={}),
+        "dbm-labels-dropout": dataclasses.replace(with_labels, fine_tuning=dropped, grid=adam_rates),
     }
 
 

@@ -28,13 +28,16 @@ def tuning(n_hidden: tuple[int, ...], epochs: int, rate: float, batch_size: int 
     return Stage(learner, Adam(rate, schedule=Linear(float(epochs))), epochs, batch_size, patience=epochs)
 
 
+RATES = {"fine_tuning.optimizer.learning_rate": (3e-4, 1e-3, 3e-3)}
+
+
 def plans(n_hidden: tuple[int, ...], layer_epochs: int, epochs: int, batch_size: int = 100) -> dict[str, Plan]:
     """The three models with a code of the same size."""
     return {
         "deep-autoencoder": Plan(
-            pretraining(n_hidden, layer_epochs, batch_size), tuning(n_hidden, epochs, 1e-3, batch_size)
+            pretraining(n_hidden, layer_epochs, batch_size), tuning(n_hidden, epochs, 1e-3, batch_size), grid=RATES
         ),
-        "random-initialisation": Plan((), tuning(n_hidden, epochs, 1e-3, batch_size)),
+        "random-initialisation": Plan((), tuning(n_hidden, epochs, 1e-3, batch_size), grid=RATES),
         "pca": Plan((Stage(PCA(n_hidden[-1])),)),
     }
 

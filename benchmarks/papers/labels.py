@@ -62,9 +62,9 @@ def mnist_plan(name: str, labels: int) -> Plan:
     """A row on MNIST."""
     stage = fine_tuning(name, (500,) * 3, labels, epochs_for(labels), 20 if labels <= FEW else 50)
     if name.startswith("deep-"):
-        return Plan((), stage, labels=labels)
+        return Plan((), stage, labels=labels, grid=family.ADAM_RATES if name == "deep-today" else family.RATES)
     layers = EMBEDDING if name == "embedding" and labels <= FEW else family.quick_layers(name)
-    return Plan(layers, stage, pairs=family.PAIRS.get(name), labels=labels)
+    return Plan(layers, stage, pairs=family.PAIRS.get(name), labels=labels, grid=family.RATES)
 
 
 def smoke_plan(name: str, labels: int) -> Plan:

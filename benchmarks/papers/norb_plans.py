@@ -113,7 +113,7 @@ def plans(
         n_classes, (n_hidden,) * layers, activation="relu", initialization="he", dropout=0.3, output_scale=1.0
     )
     longer = 2 * tuning_epochs
-    adam = Adam(1e-3, schedule=Linear(float(tuning_epochs)))
+    adam, adam_rates = Adam(1e-3, schedule=Linear(float(tuning_epochs))), {TUNING_RATE: (3e-4, 1e-3, 3e-3)}
     machine_rows = {
         "joint": Joint(joint, 1, steps=10 if held else 2),
         "held": held,
@@ -136,8 +136,12 @@ def plans(
             ),
             grid=grid,
         ),
-        "deep-today": Plan((), Stage(today, adam, tuning_epochs, batch_size, patience=tuning_epochs)),
-        "cnn": Plan((), Stage(ConvNet(n_classes, shape), adam, tuning_epochs, batch_size // 2, patience=tuning_epochs)),
+        "deep-today": Plan((), Stage(today, adam, tuning_epochs, batch_size, patience=tuning_epochs), grid=adam_rates),
+        "cnn": Plan(
+            (),
+            Stage(ConvNet(n_classes, shape), adam, tuning_epochs, batch_size // 2, patience=tuning_epochs),
+            grid=adam_rates,
+        ),
     }
 
 

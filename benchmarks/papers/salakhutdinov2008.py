@@ -50,6 +50,9 @@ def machine(
     return Stage(learner, Sgd(rate, schedule, weight_decay=2e-4 if sample_data else 0.0), epochs, batch_size)
 
 
+RATES = {"pretraining.*.optimizer.learning_rate": (0.03, 0.05, 0.1)}
+
+
 def plans(
     n_hidden: int,
     n_top: int,
@@ -77,7 +80,9 @@ def plans(
         ),
     }
     longer = dataclasses.replace(score, temperatures=max(score.temperatures, longest))
-    found = {name: Plan((stage,), score=longer if name in PERSISTENT else score) for name, stage in one.items()}
+    found = {
+        name: Plan((stage,), score=longer if name in PERSISTENT else score, grid=RATES) for name, stage in one.items()
+    }
     found["dbn"] = Plan((cd25, top), score=longer)
     found["dbn-up-down"] = Plan((cd25, top), tuning, score=longer)
     return found

@@ -292,8 +292,8 @@ EXPERIMENT = Experiment(
         "pairs, if there are any. Except at scale `quick` the Gaussian RBM of `srbm` and of all machines but "
         "`dbm-tuned` stays as it was pretrained; where nothing is held out its rate rises over two epochs, for it "
         "diverged otherwise.",
-        "`-shifts`: every pair is moved by up to 3 pixels each time it comes up, `dbm-shifts` while its RBMs are "
-        "pretrained, `srbm-shifts` while it is fine-tuned, twice as long.",
+        "`-shifts`: every pair is moved by up to 3 pixels of 32 (9 of 96, where 6 are published) each time it "
+        "comes up, `dbm-shifts` while its RBMs are pretrained, `srbm-shifts` while it is fine-tuned, twice as long.",
         "Filters and samples show the left eye's image above the right one's.",
     ),
 )
