@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import pretrain as pt
 from pretrain import fit, population, solution
@@ -30,14 +31,14 @@ def close(one: fit.Progress, other: fit.Progress, tolerance: float) -> None:
         assert np.isfinite(found).all()
 
 
-def check(name: str, learner: object, mesh: object, tolerance: float) -> None:
+def check(name: str, learner: object, mesh: Mesh, tolerance: float) -> None:
     patience = 1 if name == "classifier" else None
     options = {"epochs": 4, "batch_size": 20, "seeds": range(8), "monitors": {"valid": VALID}, "patience": patience}
     optimizer = pt.Momentum(np.linspace(0.02, 0.3, 8))
     alone = pt.run(learner, optimizer, TRAIN, **options)
     spread = pt.run(learner, optimizer, TRAIN, mesh=mesh, chunk=2, **options)
     leaf = jax.tree.leaves(spread.fits.params)[0]
-    assert len(leaf.sharding.device_set) == 8, name
+    assert leaf.sharding.device_set == {*mesh.devices.flat}, name
     close(alone, spread, tolerance)
 
 
@@ -62,6 +63,7 @@ assert not [word for word in COLLECTIVES if word in solving.compile().as_text()]
 assert "all-reduce" in compiled(both)
 
 check("classifier", LEARNERS["classifier"], members, 1e-6)
+check("classifier", LEARNERS["classifier"], batch, 1e-5)
 check("rbm", LEARNERS["rbm"], both, 1e-4)
 
 with pytest.raises(ValueError, match=r"25 rows of a minibatch cannot be divided evenly over 2 devices \('batch'\)"):
