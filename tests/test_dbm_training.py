@@ -23,7 +23,7 @@ from enumerated_dbm import (
 from enumeration import SIGMAS, binary
 from scipy.special import expit, logsumexp
 
-from pretrain import DBM, Batch, GaussianUnits, SparsityTarget, member
+from pretrain import DBM, Batch, GaussianUnits, Sgd, SparsityTarget, member, run
 from pretrain.generative import DBMParams, DBMState
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -195,3 +195,10 @@ def test_gaussian_machine_is_bounded_by_and_samples_its_integral() -> None:
     np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=SIGMAS * np.sqrt(3.0 / 20_000))
     np.testing.assert_allclose(grads.biases[0], drawn.mean(axis=0) - x.mean(axis=0), atol=1e-4)
     assert dbm.inputs == "standardised"
+
+
+def test_columns_of_its_matrices_are_bounded() -> None:
+    rows = Batch(jnp.asarray(np.random.default_rng(0).random((40, 6)) < 0.3, jnp.float32))
+    done = run(DBM((4, 3), n_chains=10), Sgd(0.5, max_norm=0.2), rows, epochs=3, batch_size=10)
+    norms = [np.linalg.norm(weights[0], axis=0) for weights in done.params.weights]
+    assert max(map(np.max, norms)) == pytest.approx(0.2, abs=1e-5)
