@@ -140,7 +140,8 @@ class Fit:
     """Train a stack on your own data: pretrain, fine-tune if there are labels, keep the network."""
 
     data: Path
-    """A .npz file of x and, if there are labels, y; a .npy file; or a folder of images, one sub-folder a class."""
+    """A .npz file of x and, if there are labels, y; a .csv file, whose column of labels is named y; a .npy file; or a
+    folder of images, one sub-folder a class."""
     stack: str
     """From the bottom up, like rbm:500,rbm:250. Kinds: rbm, gaussian-rbm, autoencoder, denoising, sparse, contractive,
     logistic-autoregression, pca, kernel-pca; standardise, without a size, goes below gaussian-rbm."""

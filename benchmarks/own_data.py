@@ -255,7 +255,7 @@ def predict(net: Path, data: Path, labels: Path | None, say: Say) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFile(f"{net} holds no network that `fit` made: {error}") from error
     if data.is_dir() and len(shape) != 2:
-        raise UsageError(f"{net} was trained on rows of shape {shape}, not on images: give a .npy or .npz file")
+        raise UsageError(f"{net} was trained on rows of shape {shape}, not on images: give a .npy, .npz or .csv file")
     found = read(data, labels, "x".join(map(str, shape)) if data.is_dir() else None, classes)
     lowest, highest = _range(found.batch)
     if max(low - lowest, highest - high) > BEYOND * (high - low):

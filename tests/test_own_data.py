@@ -82,6 +82,29 @@ def drawn(folder: Path, *, mode: str = "L", size: tuple[int, int] = (4, 3)) -> P
     return folder
 
 
+def test_a_table_holds_a_row_a_line_and_labels_under_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text('\ufeffwide,y,"a, b"\n1,cat,2\n3.5,dog,-4e-1\n0,cat,7\n', encoding="utf-8")
+    found = examples(path)
+    np.testing.assert_array_equal(found.batch.x, np.float32([[1, 2], [3.5, -0.4], [0, 7]]))
+    assert found.classes == ("cat", "dog")
+    assert np.asarray(found.batch.y).tolist() == [0, 1, 0]
+    path.write_text("1,2\n3,4\n")
+    assert examples(path).batch.y is None
+    np.testing.assert_array_equal(examples(path).batch.x, np.float32([[1, 2], [3, 4]]))
+    path.write_text("a,y\n1,3\n2,-1\n5,1e1\n")
+    assert examples(path).classes == ("3", "10")  # numbers in the order of numbers
+    assert np.asarray(examples(path).batch.y).tolist() == [0, -1, 1]
+    for text, message in {
+        "1,2\n3\n": r"my\.csv cannot be read: .*row 2",
+        "1,2\n3,four\n": r"my\.csv cannot be read: .*four.*labels is named y",
+        "": r"my\.csv cannot be read: it has no rows",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(BadFile, match=message):
+            examples(path)
+
+
 def test_a_folder_of_images_is_read_by_class(tmp_path: Path) -> None:
     found = examples(drawn(tmp_path / "grey"))
     order = [row for word in ("apple", "fig", "pear") for row in np.flatnonzero(word == WORDS)]
@@ -147,7 +170,7 @@ def test_wrong_files_are_refused_by_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "three.npz", a=X, b=X, y=WORDS)
     np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
-    (tmp_path / "table.csv").write_text("1,2\n")
+    (tmp_path / "table.tsv").write_text("1,2\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"no image")
@@ -160,7 +183,7 @@ def test_wrong_files_are_refused_by_name(tmp_path: Path) -> None:
         "three.npz": "three.npz must hold an array x.*holds a, b, y",
         "objects.npy": "objects.npy cannot be read",
         "cut.npz": "cut.npz cannot be read",
-        "table.csv": "table.csv is none of what can be read",
+        "table.tsv": "table.tsv is none of what can be read",
         "empty": "no images .*empty",
         "broken": "a.png is no image",
         "mixed": "lone.png: move these",

@@ -1,4 +1,4 @@
-"""Your own data: arrays, ``.npy`` and ``.npz`` files, and folders of images, as the batches the package trains on.
+"""Your own data: arrays, ``.npy``, ``.npz`` and ``.csv`` files, and folders of images, as batches to train on.
 
 Rows are flattened and become float32. Unsigned bytes are grey levels and are divided by 255, but for an array of them
 that holds only 0 and 1: these, and all other numbers, are taken as they are. Labels may be numbers or words: they
@@ -8,6 +8,7 @@ become 0, 1, .. in the order of the sorted names, which are kept. A whole number
 
 from __future__ import annotations
 
+import csv
 import os
 import zipfile
 from collections.abc import Sequence
@@ -67,8 +68,9 @@ def examples(
 
     Args:
         source: an array ``[rows, ...]``; a ``.npy`` file of one; a ``.npz`` file of an array ``x`` (or of one array of
-            any name) and, if there are labels, ``y``; or a folder of images, which become grey: one sub-folder a
-            class, or images alone, without labels. Images, and an array of uint8 with any number above 1, are divided
+            any name) and, if there are labels, ``y``; a ``.csv`` file of numbers, whose first line may name the
+            columns, that of the labels ``y``; or a folder of images, which become grey: one sub-folder a class, or
+            images alone, without labels. Images, and an array of uint8 with any number above 1, are divided
             by 255; uint8 numbers that are all 0 or 1 stay 0 and 1.
         labels: ``[rows]`` whole numbers or words (strings, also as objects, as a pandas column gives them), or a
             ``.npy`` file of them, where the source has none.
@@ -142,14 +144,48 @@ def _read(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, Any]:
         raise BadFile(f"there is no file or folder {path}")
     if path.suffix == ".npy":
         return _array(path), None
+    if path.suffix == ".csv":
+        return _table(path)
     if path.suffix != ".npz":
-        raise BadFile(f"{path} is none of what can be read: a .npy or .npz file, or a folder of images")
+        raise BadFile(f"{path} is none of what can be read: a .npy, .npz or .csv file, or a folder of images")
     with _opened(path) as file:
         names = list(file.files)
         name = "x" if "x" in names else names[0] if len(names) == 1 else None
         if name is None or set(names) - {name, "y"}:
             raise BadFile(f"{path} must hold an array x and, if there are labels, y; it holds {', '.join(names)}")
         return _entry(path, file, name), _entry(path, file, "y") if "y" in names else None
+
+
+def _table(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The numbers of a ``.csv`` file ``[rows, features]``, and the column that its first line calls ``y``, or None."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = next(csv.reader(file), [])
+        if not first:
+            raise ValueError("it has no rows")
+        named = not all(map(_is_number, first))
+        label = first.index("y") if named and "y" in first else None
+        columns = [column for column in range(len(first)) if column != label]
+        how: Any = {
+            "delimiter": ",",
+            "quotechar": '"',
+            "comments": None,
+            "skiprows": int(named),
+            "encoding": "utf-8-sig",
+        }
+        x = np.loadtxt(path, np.float32, usecols=columns, ndmin=2, **how)
+        y = None if label is None else np.loadtxt(path, str, usecols=label, ndmin=1, **how)
+    except (ValueError, OSError, csv.Error) as error:
+        raise BadFile(f"{path} cannot be read: {error} (a column of labels is named y in the first line)") from error
+    return x, y.astype(float) if y is not None and all(map(_is_number, y)) else y
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _opened(path: Path) -> Any:
