@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, struct
+from flax import nnx
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.learners.classifier import classification, drop
 from pretrain.types import Batch, Inputs, Metrics, Needs

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
-from flax import struct
 
 from benchmarks.pictures import ImageShape
+from pretrain import struct
 from pretrain.data import Splits
 from pretrain.rows import Augment
 from pretrain.stage import Stage

@@ -1,8 +1,8 @@
 """For mkdocstrings: docstrings of this package as Markdown, and the signatures of its dataclasses and named tuples.
 
 A griffe extension, named in ``mkdocs.yml``. ``::`` and the indented block after it become a fenced block; a name in
-single backquotes becomes a link where the documentation has it; what `flax.struct.dataclass` and `NamedTuple` take is
-read from their fields.
+single backquotes becomes a link where the documentation has it; what `pretrain.struct.dataclass` and `NamedTuple` take
+is read from their fields.
 """
 
 from __future__ import annotations

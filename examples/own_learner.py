@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 import pretrain as pt
+from pretrain import struct
 
 
 class Params(NamedTuple):

@@ -185,7 +185,7 @@ def check_recipe(optimizer: Any) -> None:
     if not callable(getattr(optimizer, "build", None)):
         raise ValueError(
             f"the optimizer must be a recipe such as Sgd(0.1); got {optimizer!r}: declare an optax optimizer in a "
-            "flax.struct.dataclass with `build`"
+            "pretrain.struct.dataclass with `build`"
         )
 
 

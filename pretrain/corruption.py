@@ -9,9 +9,9 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.draws import unit_uniform
 
 

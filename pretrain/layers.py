@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.kernels import KERNELS
 from pretrain.moments import BLOCK
 from pretrain.types import Batch, Layer

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx, struct
+from flax import nnx
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_examples, check_labels
 from pretrain.layers import ACTIVATIONS, Dense, compose
 from pretrain.types import Batch

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
 from jax import Array
+
+from pretrain import struct
 
 
 class Recipe(Protocol):

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.layers import Dense
 
 SMALLEST_MEAN = 1e-6

@@ -43,7 +43,7 @@ def broadcast(tree: Any, n_members: int) -> Any:
         except TypeError as error:
             where = jax.tree_util.keystr(path) or "it"
             raise ValueError(
-                f"learners and recipes, and their parts, are flax.struct.dataclasses of numbers; {where} is {value!r}: "
+                f"learners, recipes and their parts are pretrain.struct dataclasses of numbers; {where} is {value!r}: "
                 "declare your own (an optax optimizer in one with `build`, a schedule in one with `__call__`)"
             ) from error
         if array.ndim == 0:

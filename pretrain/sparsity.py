@@ -13,8 +13,9 @@ deviation of the minibatch's mean.
 
 from __future__ import annotations
 
-from flax import struct
 from jax import Array
+
+from pretrain import struct
 
 
 @struct.dataclass

@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jax.sharding import Mesh
 
-from pretrain import fit, solution
+from pretrain import fit, solution, struct
 from pretrain.checkpoint import Checkpoints
 from pretrain.layers import through
 from pretrain.optim import Recipe

@@ -51,7 +51,7 @@ class Layer(Protocol):
 
 
 class Learner(Protocol):
-    """An objective that plugs into the loop: a `flax.struct.dataclass` whose numbers are leaves and whose sizes are
+    """An objective that plugs into the loop: a `pretrain.struct.dataclass` whose numbers are leaves and whose sizes are
     static.
 
     Attributes:

@@ -30,11 +30,11 @@ from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jax.scipy.special import erfinv, spence
 from jax.scipy.stats import norm
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.draws import unit_uniform
 from pretrain.layers import logit_mean

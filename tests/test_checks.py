@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
 import pretrain as pt
+from pretrain import struct
 from pretrain.checks import check_data, check_examples
 
 X = np.random.default_rng(0).random((20, 6), np.float32)

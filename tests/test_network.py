@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx, struct
+from flax import nnx
 
 import pretrain as pt
+from pretrain import struct
 
 W = [np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3), np.ones((3, 2), np.float32)]
 

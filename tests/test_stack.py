@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx, struct
+from flax import nnx
 
 import pretrain as pt
-from pretrain import population, tuning
+from pretrain import population, struct, tuning
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import digits
 from pretrain.learners.classifier import Classifier

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
 import pretrain as pt
-from pretrain import stack
+from pretrain import stack, struct
 from pretrain.data import digits
 from pretrain.learners.classifier import Classifier
 from pretrain.rows import drawn

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.data.frames import move
 

@@ -31,11 +31,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from jax.core import Tracer
 
-from pretrain import population
+from pretrain import population, struct
 from pretrain.generative.gibbs import check_clamped, check_machine, gibbs_chain, join_labels, machine
 from pretrain.generative.partition import log_unnormalised_visible
 from pretrain.layers import Dense, compose

@@ -23,9 +23,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.generative.dbn import DBN
 from pretrain.generative.gibbs import gibbs_chain, join_labels, machine

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.corruption import Corruption, NoCorruption
 from pretrain.layers import ACTIVATIONS, Dense, logit_mean, uniform

@@ -21,9 +21,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.draws import unit_uniform
 from pretrain.layers import ACTIVATIONS, INITIALIZATIONS, Dense, uniform

@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.layers import ACTIVATIONS, Dense, compose, uniform
 from pretrain.losses import Loss, check_loss, reconstruction_loss

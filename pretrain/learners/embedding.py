@@ -28,9 +28,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.layers import ACTIVATIONS, Dense, uniform
 from pretrain.learners.partially_supervised import labelled_losses, labelled_mean, labelled_part

@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.kernels import KERNELS
 from pretrain.layers import KernelMap

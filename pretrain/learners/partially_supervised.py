@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.layers import Dense
 from pretrain.types import Batch, Inputs, Layer, Learner, Metrics, Needs, WeighsLabels, labelled_share

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.layers import Dense
 from pretrain.moments import inverse_root, leading, mean_of_rows, moments, signs

@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.learners.classifier import Classifier, classification
 from pretrain.network import Network
 from pretrain.types import Batch, Metrics

@@ -50,9 +50,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.layers import Dense
 from pretrain.samplers import CD, ParallelTempering, Phase, Sampler

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.layers import Dense, uniform
 from pretrain.types import Batch, Inputs, Metrics

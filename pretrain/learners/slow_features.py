@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.layers import ACTIVATIONS, Dense, uniform
 from pretrain.types import Batch, Inputs, Metrics, Needs

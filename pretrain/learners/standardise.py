@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
+from pretrain import struct
 from pretrain.layers import Rescaling
 from pretrain.moments import mean_of_rows
 from pretrain.types import Batch, Inputs
