@@ -370,6 +370,7 @@ def test_what_fine_tuning_lacks_is_found_before_a_layer_is_trained(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_is_no_error(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_what_cannot_be_drawn_is_refused(call: Any, message: str) -> None:
         call()
 
 
+@pytest.mark.slow
 def test_figures_are_saved_without_a_display_and_leave_pyplot_alone(tmp_path: Path) -> None:
     """And whoever draws none waits for neither matplotlib nor scikit-learn."""
     code = (

@@ -65,6 +65,7 @@ def search(plan: Plan, tmp_path: Path, wave: int = 10) -> selection.Choice:
     return selection.select(Classification(), plan, digits(), tmp_path, Context(Stacks(None)), wave)
 
 
+@pytest.mark.slow
 def test_sizes_and_numbers_are_searched_together(tmp_path: Path) -> None:
     grid = {RATE: (1e-6, 1.0), "fine_tuning.learner.n_hidden": ((8,), (2,))}
     choice = search(Plan((), tuning(0.5, 8, 20, n_hidden=(4,)), grid=grid), tmp_path)
@@ -76,6 +77,7 @@ def test_sizes_and_numbers_are_searched_together(tmp_path: Path) -> None:
     assert chosen.fine_tuning.learner.n_hidden == (8,)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_search_over_sizes_is_kept_and_found_again(tmp_path: Path) -> None:
     """Through the store, where a tuple is a list."""
     grid = {"fine_tuning.learner.n_hidden": ((2,), (8,))}
@@ -108,6 +110,7 @@ def test_samples_cover_a_range_evenly() -> None:
         selection.combinations(dataclasses.replace(plan, samples=0))
 
 
+@pytest.mark.slow
 def test_successive_halving_lets_the_best_go_on(tmp_path: Path) -> None:
     rates = (1e-7, 1e-6, 1e-5, 0.3, 1.0, 1e-4)
     plan = Plan((), tuning(0.5, 8, 20, n_hidden=(8,)), grid={RATE: rates}, halving=Halving(2, 2))

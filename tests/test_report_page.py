@@ -287,6 +287,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Scale <code>smoke</code>" in (tmp_path / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_rendering_and_reporting_initialise_no_jax_backend(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, test_render as t\n"

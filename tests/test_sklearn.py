@@ -30,6 +30,7 @@ SMALL = [  # one machine, so that its programs are compiled once for both
 NAMES = np.array(["zero", "one", "two"])
 
 
+@pytest.mark.slow
 @parametrize_with_checks(SMALL)
 def test_follows_scikit_learns_conventions(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)

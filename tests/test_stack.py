@@ -315,7 +315,7 @@ def test_usual_mistakes_are_told(data: pt.data.Splits, autoencoders: pt.Pretrain
     with pytest.raises(ValueError, match=r"without a member axis: give pretrain\.stacked"):
         pt.fine_tune(one, stage, train, seeds=[1])
     with pytest.raises(
-        ValueError, match=r"must be a recipe .*: declare an optax optimizer in a flax\.struct\.dataclass"
+        ValueError, match=r"must be a recipe .*: declare an optax optimizer in a pretrain\.struct\.dataclass"
     ):
         pt.run(pt.BernoulliRBM(4), optax.adam(1e-3), train, epochs=1, batch_size=20)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"of numbers; \.schedule is <function"):
