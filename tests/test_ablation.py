@@ -104,6 +104,7 @@ def test_comparisons_are_those_of_the_formulas() -> None:
     assert found.rank_p < 1e-6
 
 
+@pytest.mark.slow
 def test_intervals_of_the_ratio_of_spreads_hold_it_as_often_as_they_say() -> None:
     held = []
     for seed in range(200):
@@ -128,6 +129,7 @@ def test_the_ratio_of_spreads_knows_equal_and_stuck_errors() -> None:
     assert alike[0] == np.inf
 
 
+@pytest.mark.slow
 def test_a_spread_is_lower_where_interval_and_test_both_say_so() -> None:
     """Of a dozen seeds of one distribution each alone says so too often, or is read from few; and no gap of two
     constants is measured against the rounding of their means.
@@ -156,6 +158,7 @@ def test_growth_is_the_slope_of_the_gaps() -> None:
     assert claims.growth(equal, constant) == pytest.approx((0.3, 0.3, 0.3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deviations", [(1.0, 1.0, 1.0, 1.0), (0.1, 0.1, 5.0, 5.0)])
 def test_intervals_of_the_growth_hold_no_growth_as_often_as_they_say(deviations: tuple[float, ...]) -> None:
     """Of five seeds a kind, whose percentile bootstrap would hold it in nine of ten; to four standard errors."""

@@ -102,6 +102,7 @@ def test_weight_increments_of_close_temperatures_do_not_cancel() -> None:
 N_BINARY, N_HIDDEN, RUNS, N_CHAINS = 5, 4, 400, 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [0, 3])
 def test_ais_interval_covers_the_exact_log_partition_and_its_error_is_neither_too_small_nor_too_large(
     n_classes: int,

@@ -143,6 +143,7 @@ def test_in_a_pipeline_and_a_grid_search(digits: tuple[np.ndarray, np.ndarray]) 
     assert list(names) == [f"rbmtransformer{i}" for i in range(8)]
 
 
+@pytest.mark.slow
 def test_classifier_in_a_grid_search_learns_names(digits: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = digits
     classifier = PretrainedClassifier((12,), pretraining="denoising", n_iter_no_change=50, random_state=0)
@@ -160,6 +161,7 @@ def test_classifier_in_a_grid_search_learns_names(digits: tuple[np.ndarray, np.n
     np.testing.assert_allclose(pt.encode(best.network_, scaled), best.transform(X), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_is_deterministic_and_can_be_pickled_and_cloned(digits: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = digits
     one = PretrainedClassifier((6, 5), pretraining="autoencoder", pretraining_epochs=2, epochs=4, random_state=1).fit(

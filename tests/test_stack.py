@@ -114,6 +114,7 @@ class Blank:
         return jnp.full_like(x, self.value)
 
 
+@pytest.mark.slow
 def test_augmented_rows_are_what_every_layer_learns_from(data: pt.data.Splits) -> None:
     """Moved by no pixel a stack is what it was; blank rows are all it then knows, in both layers."""
     stages = MIX[0].replace(epochs=3), MIX[1].replace(epochs=3)
