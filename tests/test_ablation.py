@@ -67,6 +67,7 @@ def test_what_cannot_be_kept_is_refused() -> None:
         pt.shuffle((pt.Rescaling(jnp.zeros((2, 3)), jnp.ones((2, 3))),), KEYS)
 
 
+@pytest.mark.slow
 def test_a_stage_does_not_depend_on_those_above() -> None:
     """So that one deep stack serves every depth."""
     train = jax.tree.map(lambda leaf: leaf[:200], digits().train)

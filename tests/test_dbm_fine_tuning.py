@@ -207,6 +207,7 @@ def test_mean_field_layer_stays_fixed_but_passes_gradients_to_its_input() -> Non
     assert np.abs(slope - 2.0 * x).max() > 0.01  # not of x alone
 
 
+@pytest.mark.slow
 def test_stack_is_trained_together_and_fine_tuned_saved_and_loaded(tmp_path: Path) -> None:
     """Rows of two kinds: greedily, then as one machine, then as a classifier on its mean field."""
     random = np.random.default_rng(0)

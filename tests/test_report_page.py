@@ -91,6 +91,7 @@ def without_pixels(text: str) -> str:
     return re.sub(r"data:image/png;base64,([^\"]*)", told, text)
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_what_the_committed_results_give(committed: tuple[str, Page]) -> None:
     again = without_pixels(report(EXPERIMENTS, COMMITTED)).splitlines()
     there = without_pixels(committed[0]).splitlines()

@@ -203,6 +203,7 @@ def test_a_stack_resumes_from_its_checkpoints_bit_for_bit(
         jax.tree.map(np.testing.assert_array_equal, ours.history, theirs.history)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_run_are_refused(data: pt.data.Splits, tmp_path) -> None:
     """Other rates, seeds, rows, samplers, validation rows, layers below or layers to tune; more epochs go on."""
     train, valid = (jax.tree.map(lambda leaf: leaf[:100], part) for part in data[:2])

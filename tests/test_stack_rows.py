@@ -22,6 +22,7 @@ def data() -> pt.data.Splits:
     return digits()
 
 
+@pytest.mark.slow
 def test_pairs_by_row_number_are_the_pairs_they_name(data: pt.data.Splits) -> None:
     """One candidate a row: the same bits as its features, in training, on the monitors, and through a stack."""
     rows = np.random.default_rng(0).integers(0, 100, (100, 1))
