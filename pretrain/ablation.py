@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pretrain.layers import INITIALIZATIONS, Dense
+from pretrain.layers import INITIALIZATIONS, Dense, check_initialization
 from pretrain.types import Layer
 
 
@@ -38,8 +38,7 @@ def keep_lowest(
     """
     if not 0 <= n <= len(layers):
         raise ValueError(f"n must lie in 0..{len(layers)}, the number of layers; got {n}")
-    if initialization not in INITIALIZATIONS:
-        raise ValueError(f"initialization must be one of {', '.join(INITIALIZATIONS)}; got {initialization!r}")
+    check_initialization(initialization)
     draw = INITIALIZATIONS[initialization]
 
     def anew(layer: Dense, key: Array) -> Dense:

@@ -296,3 +296,9 @@ def through(layers: Sequence[Layer], batch: Batch) -> Batch:
     if pair is not None and jnp.issubdtype(pair.dtype, jnp.floating):
         pair = compose(layers, pair)
     return batch._replace(x=compose(layers, batch.x), pair=pair)
+
+
+def check_initialization(name: str) -> None:
+    """Raises ValueError where it is no key of `INITIALIZATIONS`."""
+    if name not in INITIALIZATIONS:
+        raise ValueError(f"initialization must be one of {', '.join(INITIALIZATIONS)}; got {name!r}")

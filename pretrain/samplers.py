@@ -2,8 +2,7 @@
 
 A Gibbs step is ``v -> h ~ P(h | v) -> v' ~ P(v | h)``; chains that start at the data pass the means of the visible
 units in place of v' unless ``sample_visible`` is set (or variances are learned), persistent ones always samples. After
-it the gradient estimate is the contrast of data and
-chains, ``<dF/dtheta>_data - <dF/dtheta>_chains``:
+it the gradient estimate is the contrast of data and chains, ``<dF/dtheta>_data - <dF/dtheta>_chains``:
 
 - `CD`: k steps from the data (Hinton, *Training products of experts*, Neural Computation 14, 2002);
 - `PCD`: k steps from where the last update left the chains (Tieleman, ICML 2008);

@@ -26,7 +26,7 @@ from jax import Array
 from pretrain import struct
 from pretrain.checks import check_sizes
 from pretrain.draws import unit_uniform
-from pretrain.layers import ACTIVATIONS, INITIALIZATIONS, Dense, uniform
+from pretrain.layers import ACTIVATIONS, INITIALIZATIONS, Dense, check_initialization, uniform
 from pretrain.network import Network
 from pretrain.types import Batch, Inputs, Metrics, Needs
 
@@ -89,8 +89,7 @@ class Classifier:
         check_sizes(n_classes=self.n_classes, **{f"n_hidden[{i}]": n for i, n in enumerate(self.n_hidden)})
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
-        if self.initialization not in INITIALIZATIONS:
-            raise ValueError(f"initialization must be one of {', '.join(INITIALIZATIONS)}; got {self.initialization!r}")
+        check_initialization(self.initialization)
         _check_dropout(dropout=self.dropout, input_dropout=self.input_dropout)
 
     @property
