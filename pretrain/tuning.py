@@ -54,7 +54,7 @@ def fine_tune(
     Args:
         layers: pretrained layers (or the stack), on which a new output layer is put where the learner is a
             `Classifier`; () starts from the learner's own random initialisation. Layers that stay fixed (`KernelMap`,
-            `Rescaling`), as long as they are the lowest, are passed through only once.
+            `Rescaling`), as long as they are the lowest, are passed through only once, unless rows are augmented.
         stage: the objective, its recipe and how long.
         train: the training rows.
         valid: if given, measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
@@ -62,9 +62,9 @@ def fine_tune(
         params: the whole initial parameters, in place of ``layers`` (`unroll`).
         output: if given, the new output layer is first trained alone by this stage, a `Classifier`'s, on the codes of
             the layers, which are made once; its time is counted, its history is not kept.
-        fixed: so many of the lowest layers stay as they are too, and are passed through only once.
-        augment: if given, changes the rows of every minibatch (`pretrain.data.Rotations`); not with layers that stay
-            fixed, whose codes are made only once.
+        fixed: so many of the lowest layers stay as they are too, likewise.
+        augment: if given, changes the rows of every minibatch (`pretrain.data.Rotations`); layers that stay fixed are
+            then passed inside every step. An ``output`` layer that is trained alone sees the rows as they are.
         checkpoints: where to keep them and to resume from.
         report: is shown every epoch.
         chunk: epochs a compiled call.
@@ -95,7 +95,7 @@ def fine_tune(
         if output is not None:
             checkpoints.check(folder(OUTPUT_LAYER), output.epochs)
     held: list[Layer] = []
-    before = 0.0
+    raw, before = (train, monitors), 0.0
     if output is not None and (params is not None or not layers):
         raise ValueError("an output layer is trained alone on pretrained layers: give layers, or leave output out")
     if params is None and layers:
@@ -105,17 +105,15 @@ def fine_tune(
         held = [*layers[:fixed], *itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers[fixed:])]
         params = classifier(layers, learner, stage_keys)
         params = params.replace(layers=params.layers[len(held) :])  # type: ignore[attr-defined]
-        for layer in held:
+        for layer in held if augment is None or output is not None else ():
             train, monitors = above(layer, train, monitors)
         if output is not None:
             below = params.layers[:-1]  # type: ignore[attr-defined]
             top = _output_layer(below, output, train, monitors, stage_keys, checkpoints, report, chunk, mesh)
             params, before = params.replace(layers=(*below, *top.params.layers)), top.seconds  # type: ignore[attr-defined]
-    if augment is not None and held:
-        raise ValueError("rows cannot be augmented below layers that stay fixed, whose codes are made only once")
-    progress = train_stage(
-        FINE_TUNING, stage, train, monitors, stage_keys, params, checkpoints, report, chunk, mesh, augment=augment
-    )
+    within: dict[str, Any] = {} if augment is None else {"lower": held, "augment": augment}
+    rows = raw if within else (train, monitors)
+    progress = train_stage(FINE_TUNING, stage, *rows, stage_keys, params, checkpoints, report, chunk, mesh, **within)
     progress = progress._replace(seconds=progress.seconds + before)
     return _on(held, progress) if held else progress
 

@@ -251,7 +251,7 @@ def test_a_joint_machine_and_baselines_run_as_rows(tmp_path: Path) -> None:
     dbm = Plan((front, *greedy), tuning(1.0, 6, 10), joint=Joint(joint, 1, gibbs_steps=5), output=output(4, 20, 10))
     plans = {
         "dbm": dbm,
-        "dbm-shifts": dbm.replace(augment_tuning=Shifts((1, 8, 8), 1)),  # type: ignore[attr-defined]
+        "dbm-shifts": dbm.replace(held=1, augment_tuning=Shifts((1, 8, 8), 1)),  # type: ignore[attr-defined]
         "srbm": Plan((front,), tuning(1.0, 6, 10)),
         "srbm-shifts": Plan((front,), tuning(1.0, 6, 10), held=1),
         "knn-srbm": Plan((front,), baseline=NearestNeighbours((1, 3))),

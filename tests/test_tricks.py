@@ -155,7 +155,7 @@ def test_rotations_turn_within_their_range_and_none_is_none() -> None:
 
 
 def test_fine_tuning_sees_augmented_rows_and_its_monitors_do_not() -> None:
-    """With images turned by nothing it is the plain run; layers that are held refuse it."""
+    """With images turned by nothing it is the plain run, also above a layer that is held."""
     train, valid = (jax.tree.map(lambda leaf: leaf[:200], part) for part in digits()[:2])
     stage = pt.Stage(pt.Classifier(10, (8,)), pt.Sgd(0.5), 3, 20)
     plain, turned = (
@@ -165,9 +165,15 @@ def test_fine_tuning_sees_augmented_rows_and_its_monitors_do_not() -> None:
     still = pt.fine_tune((), stage, train, valid=valid, augment=Rotations((8, 8), 0.0))
     np.testing.assert_allclose(still.history["valid/loss"], plain.history["valid/loss"], rtol=1e-4)
     stack = pt.pretrain([pt.Stage(pt.Autoencoder(8), pt.Sgd(0.1), 1, 20)], train)
-    output = pt.Stage(pt.Classifier(10), pt.Sgd(0.5), 1, 20)
-    with pytest.raises(ValueError, match="cannot be augmented below layers that stay fixed"):
-        pt.fine_tune(stack.layers, output, train, valid=valid, fixed=1, augment=Rotations((8, 8)))
+    stage = pt.Stage(pt.Classifier(10), pt.Sgd(0.5), 3, 20, patience=3)
+    plain, still, turned = (
+        pt.fine_tune(stack.layers, stage, train, valid=valid, fixed=1, output=stage.replace(patience=None), augment=by)  # type: ignore[attr-defined]
+        for by in (None, Rotations((8, 8), 0.0), Rotations((8, 8), 15.0))
+    )
+    np.testing.assert_allclose(still.history["valid/loss"], plain.history["valid/loss"], rtol=1e-4)
+    assert not np.allclose(turned.history["loss"], plain.history["loss"], rtol=5e-4)
+    for tuned in (plain, still, turned):
+        np.testing.assert_array_equal(tuned.params.layers[0].weights, stack.layers[0].weights)
 
 
 def told(row: str, test: float, curve: list[float]) -> str:
