@@ -194,7 +194,7 @@ def histograms(
             for (name, found), colour in zip(errors.items(), COLOURS, strict=False):
                 if number in found:
                     seeds = np.maximum(found[number], LEAST)
-                    axes.hist(seeds, bins, color=colour, alpha=0.35, label=name)  # type: ignore[arg-type]
+                    axes.hist(seeds, bins, color=colour, histtype="stepfilled", alpha=0.35, label=name)  # type: ignore[arg-type]
                     axes.hist(seeds, bins, color=colour, histtype="step", linewidth=1.2)  # type: ignore[arg-type]
             axes.set(xscale="log", ylabel="seeds")
             axes.set_title(f"{level}: {number:g}", loc="left")
