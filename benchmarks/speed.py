@@ -55,7 +55,7 @@ class Goal(NamedTuple):
 
 
 GOALS = {
-    "five products": Goal(1 / 1.2, "ours at most 1.2 times these"),
+    "bare products": Goal(1 / 1.2, "ours at most 1.2 times these"),
     "torch": Goal(1.3, "ours at least 1.3 times faster"),
     "scikit-learn": Goal(1.5, "ours at least 1.5 times faster"),
     "learnergy": Goal(2.0, "ours at least 2 times faster"),

@@ -26,7 +26,7 @@ Done = Callable[[dict[str, Any]], None]
 
 CONTENDERS = {
     "pretrain": "package",
-    "five products": "five_products",
+    "bare products": "bare_products",
     "torch": "torch_loop",
     "torch.compile": "torch_compiled",
     "scikit-learn": "scikit_learn",
@@ -36,12 +36,15 @@ CONTENDERS = {
 }
 """Name in the output to module of this package, in the order in which they take turns."""
 
+SWEEPS = 10
+"""Of the deep Boltzmann machine's mean field, in every update."""
+
 TASKS = {
     "cd": "contrastive divergence (CD-1) of an RBM",
     "pcd": "persistent contrastive divergence (PCD-1) of an RBM",
     "denoising": "a denoising autoencoder with tied weights",
     "fine-tuning": "fine-tuning of three sigmoid layers under a softmax of ten classes",
-    "dbm": "a deep Boltzmann machine of two hidden layers: mean field (at most 10 sweeps) and one step of its chains",
+    "dbm": f"a deep Boltzmann machine of two hidden layers: {SWEEPS} sweeps of mean field and one step of its chains",
 }
 """What one epoch is of."""
 

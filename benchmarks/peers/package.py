@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pretrain
-from benchmarks.peers import MASKED, TASKS, Done, Setting
+from benchmarks.peers import MASKED, SWEEPS, TASKS, Done, Setting
 from benchmarks.peers.compilations import Compilations
 
 ALGORITHM = (
@@ -29,7 +29,7 @@ def learner(setting: Setting) -> tuple[Any, Any]:
         "pcd": (pretrain.RBM(n_hidden, sampler=pretrain.PCD(n_chains=n_chains)), plain),
         "denoising": (pretrain.Autoencoder(n_hidden, corruption=pretrain.Masking(MASKED)), momentum),
         "fine-tuning": (pretrain.Classifier(10, (n_hidden,) * 3), plain),
-        "dbm": (pretrain.DBM((n_hidden, n_hidden), n_chains=n_chains, k=1, max_steps=10), plain),
+        "dbm": (pretrain.DBM((n_hidden, n_hidden), n_chains=n_chains, k=1, max_steps=SWEEPS, tolerance=0.0), plain),
     }[setting.task]
 
 

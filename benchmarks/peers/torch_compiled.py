@@ -8,7 +8,7 @@ import torch  # pyright: ignore[reportMissingImports]  # an optional peer
 from benchmarks.peers import Done, Setting, torch_loop
 
 ALGORITHM = torch_loop.ALGORITHM.replace("eager, in place", "the update by torch.compile, in place")
-TASKS = ("cd", "pcd", "denoising")
+TASKS = ("cd", "pcd", "denoising", "dbm")
 PACKAGES = ("torch",)
 
 

@@ -9,6 +9,7 @@ epochs try both, and the faster is kept.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]  # an optional peer
 
-from benchmarks.peers import MASKED, Done, Setting
+from benchmarks.peers import MASKED, SWEEPS, Done, Setting
 
 ALGORITHM = (
-    "as ours: sampled hiddens, mean-field visibles, momentum (but for PCD); reshuffled every epoch; eager, in place, "
-    "no autograd but for fine-tuning; one thread or all, whichever was faster in the warm-up"
+    "as ours: sampled hiddens, mean-field visibles, momentum (but for PCD and the deep Boltzmann machine); reshuffled "
+    "every epoch; eager, in place, no autograd but for fine-tuning; one thread or all, whichever was faster in the "
+    "warm-up"
 )
-TASKS = ("cd", "pcd", "denoising", "fine-tuning")
+TASKS = ("cd", "pcd", "denoising", "fine-tuning", "dbm")
 PACKAGES = ("torch",)
 
 Tensors = Sequence[torch.Tensor]
@@ -81,11 +83,38 @@ def denoising(x: torch.Tensor, parameters: Tensors, velocities: Tensors, setting
     descend(parameters, velocities, (weights, error.mean(dim=0), below.mean(dim=0)), setting)
 
 
+def machine(v: torch.Tensor, weights: Tensors, biases: Tensors, chains: Tensors, setting: Setting) -> None:
+    """A deep Boltzmann machine of two hidden layers: mean field, a step of the chains (visible and second hidden
+    states), and the statistics of both, without momentum.
+    """
+    if len(v) != len(chains[0]):
+        return
+    (w1, w2), (b0, b1, b2) = weights, biases
+    heard = torch.addmm(b1, v, w1)
+    h1 = (2 * heard - b1).sigmoid_()
+    h2 = torch.addmm(b2, h1, w2).sigmoid_()
+    for _ in range(SWEEPS):
+        h1 = torch.addmm(heard, h2, w2.T).sigmoid_()
+        h2 = torch.addmm(b2, h1, w2).sigmoid_()
+    u, u2 = chains
+    u1 = torch.bernoulli(torch.addmm(b1, u, w1).addmm_(u2, w2.T).sigmoid_())
+    u.copy_(torch.bernoulli(torch.addmm(b0, u1, w1.T).sigmoid_()))
+    u2.copy_(torch.bernoulli(torch.addmm(b2, u1, w2).sigmoid_()))
+    u1 = torch.addmm(b1, u, w1).addmm_(u2, w2.T).sigmoid_()
+    rate = setting.learning_rate
+    for w, b, (below, above), (below_chain, above_chain) in zip(
+        weights, biases[1:], ((v, h1), (h1, h2)), ((u, u1), (u1, u2)), strict=True
+    ):
+        w.addmm_(below.T, above, alpha=rate / len(v)).addmm_(below_chain.T, above_chain, alpha=-rate / len(v))
+        b.add_((above - above_chain).mean(dim=0), alpha=rate)
+    b0.add_((v - u).mean(dim=0), alpha=rate)
+
+
 def network(setting: Setting) -> Update:
     """Fine-tuning: a module, autograd, an optimizer."""
     sizes = [setting.n_visible, *(setting.n_hidden,) * 3]
     layers: list[torch.nn.Module] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):  # noqa: RUF007
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(n_in, n_out), torch.nn.Sigmoid()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(setting.n_hidden, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=setting.learning_rate)
@@ -105,6 +134,12 @@ def updates(setting: Setting, wrap: Callable[[Any], Any]) -> Update:
     """The update of the setting's task."""
     if setting.task == "fine-tuning":
         return network(setting)
+    if setting.task == "dbm":
+        sizes = (setting.n_visible, setting.n_hidden, setting.n_hidden)
+        weights = [0.01 * torch.randn(below, above) for below, above in itertools.pairwise(sizes)]
+        chains = [torch.bernoulli(torch.full((setting.batch_size, n), 0.5)) for n in sizes[::2]]
+        biases = [torch.zeros(n) for n in sizes]
+        return functools.partial(wrap(machine), weights=weights, biases=biases, chains=chains, setting=setting)
     parameters = (
         0.01 * torch.randn(setting.n_visible, setting.n_hidden),
         torch.zeros(setting.n_visible),
