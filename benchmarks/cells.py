@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.summary import PARTS, STUDENT, Estimate, Summary
+from benchmarks.summary import JACKKNIFE, PARTS, STUDENT, Estimate, Summary
 
 
 def number(value: float | None) -> str:
@@ -15,10 +15,10 @@ def number(value: float | None) -> str:
 
 
 def cell(found: Estimate) -> str:
-    """``mean ± half-width`` for a Student interval, ``value [low, high]`` for the others."""
+    """``mean ± half-width`` for an interval over seeds, ``value [low, high]`` for one of a seed's own."""
     if found.mean is None or found.low is None or found.high is None:
         return number(found.mean)
-    if found.interval == STUDENT:
+    if found.interval in (STUDENT, JACKKNIFE):
         return f"{number(found.mean)} ± {number(found.high - found.mean)}"
     return f"{number(found.mean)} [{number(found.low)}, {number(found.high)}]"
 

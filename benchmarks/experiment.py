@@ -187,12 +187,20 @@ class Scale:
         seeds: how many by default.
         note: what a reader should know about it.
         comparable: whether published figures are of the same test rows.
+        units: where seeds are tested on data of their own, of which units (objects) each one's are: seeds that share
+            some are not independent of each other.
+        views: of what few things the test rows are views, if they are not independent of each other: the binomial
+            interval of one network's error would then be far too narrow.
+        chosen_on: so many of the first seeds' data were looked at when settings were chosen.
     """
 
     data: str | tuple[str, ...]
     seeds: int
     note: str
     comparable: bool = True
+    units: tuple[tuple[int, ...], ...] = ()
+    views: str = ""
+    chosen_on: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

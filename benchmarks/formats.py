@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.cells import cells, kinds, shown_parts
 from benchmarks.experiment import Experiment
-from benchmarks.summary import BINOMIAL, PARTS, SAMPLED, STUDENT, Summary
+from benchmarks.summary import BINOMIAL, JACKKNIFE, PARTS, SAMPLED, STUDENT, Summary
 
 
 def csv(rows: Sequence[Summary]) -> str:
@@ -47,6 +47,7 @@ def latex(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> str:
     ends = 1 + len(parts), 2 + len(parts), 4 + len(parts)
     marks = {
         STUDENT: "±: 95%, Student t over seeds",
+        JACKKNIFE: "±: 95%, jackknife over objects",
         BINOMIAL: "[low, high]: 95%, binomial, of one seed",
         SAMPLED: "[low, high]: 3 standard errors of one seed's estimate",
     }

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
@@ -208,9 +207,8 @@ def _tuned(
 ) -> tuple[pt.Network, dict[str, float], float]:
     """The network fine-tuned at the rate that did best on the validation rows, its errors in percent, and that rate."""
     rates = training.tuning_rates
-    layers = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(rates), axis=0), stack.layers)
     seeds = [training.seed] * len(rates)
-    tuned = pt.fine_tune(layers, stage, data.train, valid=data.valid, seeds=seeds, report=report)
+    tuned = pt.fine_tune(stack.layers, stage, data.train, valid=data.valid, seeds=seeds, report=report)
     if not tuned.finite.any() or tuned.best is None:
         raise UsageError("fine-tuning diverged at every rate: give lower --tuning-rates")
     best = int(np.where(tuned.finite, np.asarray(tuned.best.score), np.inf).argmin())

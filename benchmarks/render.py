@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import illustrations
 from benchmarks.cells import cell, cells, counted, kinds, shown_parts
 from benchmarks.experiment import Experiment
 from benchmarks.formats import csv, latex
 from benchmarks.results import read_results
-from benchmarks.summary import BINOMIAL, FLOAT32, SAMPLED, STUDENT, Summary, differences, student, summary
+from benchmarks.summary import BINOMIAL, FLOAT32, JACKKNIFE, SAMPLED, STUDENT, Summary, differences, summary
 
 
 def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
@@ -26,7 +28,7 @@ def render(experiment: Experiment, scale: str, folder: Path) -> list[Path]:
         ValueError: if a line of the results other than the last is damaged.
     """
     lines = read_results(folder / "results.jsonl")
-    rows = summary(experiment, lines, experiment.scales[scale].comparable)
+    rows = summary(experiment, lines, experiment.scales[scale])
     if undeclared := {line["row"] for line in lines} - {row.name for row in experiment.rows}:
         print(f"{folder}: left out results of undeclared rows: {', '.join(sorted(undeclared))}", file=sys.stderr)
     rows = [item for item in rows if item.results or scale in item.row.plans]
@@ -117,17 +119,24 @@ def by_data(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list
     if not ran or isinstance(experiment.scales[scale].data, str):
         return []
     first, *others = ran
-    table = [["row", "difference", "seeds", "lower", "higher"]]
+    chosen_on = experiment.scales[scale].chosen_on
+    table = [["row", "difference", "seeds", "lower", "higher", *(["other seeds"] if chosen_on else [])]]
     for item in others:
-        apart = differences(item, first)
-        if len(apart) >= 2:
+        by_seed = differences(item, first)
+        if len(by_seed) >= 2:
+            apart = list(by_seed.values())
             counts = len(apart), sum(each < 0 for each in apart), sum(each > 0 for each in apart)
-            table.append([f"`{item.row.name}`", cell(student(apart)), *map(str, counts)])
+            unseen = [value for seed, value in by_seed.items() if seed >= chosen_on]
+            mean = [f"{np.mean(unseen):.2f}" if unseen else ""] if chosen_on else []
+            table.append([f"`{item.row.name}`", cell(item.mean(by_seed)), *map(str, counts), *mean])
     text = (
         f"Test {experiment.task.noun} less that of `{first.row.name}` with the same seed, on the same test rows: its "
-        "mean and 95% interval (Student t over seeds, as if their data were independent), and for how many seeds it "
-        "was lower and higher."
+        "mean and 95% interval (as in the table above), and for how many seeds it was lower and higher."
     )
+    if chosen_on:
+        text += (
+            f" Settings were chosen on the data of the first {chosen_on}: the last column is the mean over the others."
+        )
     return ["## Differences seed by seed", "", text, "", *aligned(table)] if len(table) > 1 else []
 
 
@@ -169,6 +178,16 @@ def reading(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list
         text.append(
             "- `mean ± half-width`: the mean over seeds, each with data of its own, and its 95% interval (Student t); "
             "it covers the choice of the data as far as these are independent of each other."
+        )
+    if JACKKNIFE in kinds(rows):
+        text.append(
+            "- `mean ± half-width`: the mean over seeds, each with test data of its own, and its 95% interval, of the "
+            "jackknife over the objects that these are of, for they share them; it covers which objects are tested on."
+        )
+    if views := experiment.scales[scale].views:
+        text.append(
+            f"- An error without an interval is of one seed. Its test images are {views}, so that a binomial "
+            "interval would be far too narrow; what other objects would give is not known, nor the spread over seeds."
         )
     if BINOMIAL in kinds(rows):
         images = {line["test_rows"] for item in rows for line in item.finite if line.get("test_rows")}

@@ -71,7 +71,7 @@ class Shown(NamedTuple):
 
 def shown(experiment: Experiment, scale: str, folder: Path) -> Shown:
     """What the results of a folder say."""
-    rows = summary(experiment, read_results(folder / "results.jsonl"), experiment.scales[scale].comparable)
+    rows = summary(experiment, read_results(folder / "results.jsonl"), experiment.scales[scale])
     return Shown(experiment, scale, folder, [item for item in rows if item.results or scale in item.row.plans])
 
 

@@ -8,6 +8,7 @@ from pretrain.corruption import Gaussian, Masking, NoCorruption, SaltPepper
 from pretrain.files import load, save
 from pretrain.fit import run
 from pretrain.generative import DBM, DBN, UpDown, annealed_importance_sampling, log_partition
+from pretrain.intervals import mean_interval
 from pretrain.layers import Dense, KernelMap, MeanField, Rescaling
 from pretrain.learners.autoencoder import Autoencoder
 from pretrain.learners.classifier import Classifier, SquaredErrorClassifier, SupervisedGreedy
@@ -119,6 +120,7 @@ __all__ = [
     "keep_lowest",
     "load",
     "log_partition",
+    "mean_interval",
     "member",
     "mesh",
     "plots",

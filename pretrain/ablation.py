@@ -18,16 +18,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from pretrain.layers import INITIALIZATIONS, Dense, check_initialization
+from pretrain.stack import Pretrained
 from pretrain.types import Layer
 
 
 def keep_lowest(
-    layers: Sequence[Layer], n: int, keys: Array, *, initialization: str = "uniform", scale: float = 1.0
+    layers: Sequence[Layer] | Pretrained, n: int, keys: Array, *, initialization: str = "uniform", scale: float = 1.0
 ) -> tuple[Layer, ...]:
     """The layers, of which all but the ``n`` lowest start anew, as those of a network without pretraining do.
 
     Args:
-        layers: from the bottom up, with a member axis; those above ``n`` must be `Dense`.
+        layers: from the bottom up, with a member axis, or the stack; those above ``n`` must be `Dense`.
         n: how many keep what they learned.
         keys: ``[members]`` random keys.
         initialization: of the new weights, a key of `pretrain.layers.INITIALIZATIONS`; their biases are 0.
@@ -36,6 +37,7 @@ def keep_lowest(
     Raises:
         ValueError: if ``n`` is no number of layers, a layer above is not `Dense`, or there is no such initialization.
     """
+    layers = layers.layers if isinstance(layers, Pretrained) else layers
     if not 0 <= n <= len(layers):
         raise ValueError(f"n must lie in 0..{len(layers)}, the number of layers; got {n}")
     check_initialization(initialization)
@@ -48,16 +50,17 @@ def keep_lowest(
     return tuple(layer if index < n else _mapped(anew, layer, keys, index) for index, layer in enumerate(layers))
 
 
-def shuffle(layers: Sequence[Layer], keys: Array) -> tuple[Layer, ...]:
+def shuffle(layers: Sequence[Layer] | Pretrained, keys: Array) -> tuple[Layer, ...]:
     """The layers with the weights of each in random order, and its biases too: only their distribution is kept.
 
     Args:
-        layers: from the bottom up, `Dense`, with a member axis.
+        layers: from the bottom up, `Dense`, with a member axis, or the stack.
         keys: ``[members]`` random keys.
 
     Raises:
         ValueError: if a layer is not `Dense`.
     """
+    layers = layers.layers if isinstance(layers, Pretrained) else layers
 
     def shuffled(layer: Dense, key: Array) -> Dense:
         first, second = jax.random.split(key)

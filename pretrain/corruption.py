@@ -5,10 +5,11 @@ Each is a pytree whose one number is a leaf: a population of noise levels is one
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from pretrain import struct
@@ -21,8 +22,10 @@ class Corruption(Protocol):
     def __call__(self, x: Array, key: Array, /) -> Array: ...
 
 
-def _check_rate(rate: float | Array) -> None:
-    if isinstance(rate, int | float) and not 0.0 <= rate <= 1.0:
+def _check_rate(rate: Any) -> None:
+    if isinstance(rate, list | tuple):
+        raise ValueError(f"rate must be a number, or an array of one a member; got {rate!r}: numpy.array(...)")
+    if isinstance(rate, int | float | np.ndarray) and not (((rates := np.asarray(rate)) >= 0.0) & (rates <= 1.0)).all():
         raise ValueError(f"a corruption rate is a probability, from 0 to 1; got {rate}")
 
 

@@ -71,7 +71,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             "save keeps a Network, an Unrolled, a DBN, and the parameters of an RBM or a DBM; got "
             f"{type(model).__name__}: give pretrained.network(0) of a stack, pretrain.member(tuned.params, 0) of what "
-            "run or fine_tune returned; all else are pytrees of arrays, which numpy.savez keeps"
+            "run or fine_tune returned; a stack in training is kept by Checkpoints"
         )
     header: dict[str, Any] = {"format": FORMAT, "version": VERSION} | _choices(model)
     arrays = {}

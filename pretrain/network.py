@@ -13,6 +13,7 @@ from jax import Array
 from pretrain import struct
 from pretrain.checks import check_examples, check_labels
 from pretrain.layers import ACTIVATIONS, Dense, compose
+from pretrain.population import member
 from pretrain.types import Batch
 
 ROWS = 10_000
@@ -69,14 +70,33 @@ def _apply(network: Any, x: Array) -> Array:
     return network(x)
 
 
+def _check(network: Any) -> None:
+    """Raises: ValueError: of what holds networks and is none."""
+    if not isinstance(network, Network | Unrolled):
+        raise ValueError(
+            f"a {type(network).__name__} is no network: give pretrain.member(tuned.params, 0) of what fine_tune "
+            "returned, pretrained.network(0) of a stack"
+        )
+
+
+def _lowest(network: Network | Unrolled) -> tuple[Any, ...]:
+    """The layers that a row goes through first."""
+    return network.encoder if isinstance(network, Unrolled) else network.layers
+
+
+def _members(network: Network | Unrolled) -> int | None:
+    """How many networks these are side by side; None of one alone."""
+    lowest = _lowest(network)[0]
+    for array, dimensions in getattr(lowest, "shapes", {}).items():
+        if len(shape := getattr(lowest, array).shape) != len(dimensions):
+            return shape[0]
+    return None
+
+
 def _in_blocks(network: Any, x: Any) -> np.ndarray:
-    layers = network.encoder if isinstance(network, Unrolled) else network.layers
-    for array, dimensions in getattr(layers[0], "shapes", {}).items():
-        shape = getattr(layers[0], array).shape
-        if len(shape) != len(dimensions):
-            raise ValueError(
-                f"this is a population of {shape[0]} networks: take one with pretrain.member(network, index)"
-            )
+    layers = _lowest(network)
+    if (members := _members(network)) is not None:
+        raise ValueError(f"this is a population of {members} networks: take one with pretrain.member(network, index)")
     x = np.asarray(x) if not isinstance(x, jax.Array) else x
     check_examples(x)
     if x.shape[-1] != layers[0].n_in:
@@ -95,7 +115,8 @@ def encode(network: Network | Unrolled, x: Any, depth: int | None = None) -> np.
     Raises:
         ValueError: if ``x`` or ``depth`` does not fit the network.
     """
-    layers = network.encoder if isinstance(network, Unrolled) else network.layers
+    _check(network)
+    layers = _lowest(network)
     if depth is None:
         depth = len(layers) - (isinstance(network, Network) and network.head)
     if not 1 <= depth <= len(layers):
@@ -129,17 +150,22 @@ def predict(network: Network, x: Any) -> np.ndarray:
 
 
 def _logits(network: Network, x: Any) -> np.ndarray:
+    _check(network)
     if not isinstance(network, Network) or not network.head:
         raise ValueError("this network has no output layer of classes: fine-tune a Classifier on it first")
     return _in_blocks(network, x)
 
 
-def evaluate(network: Network, batch: Batch) -> float:
-    """Misclassified rows of a labelled batch, in percent; NaN of a network that has diverged.
+def evaluate(network: Network, batch: Batch) -> Any:
+    """Misclassified rows of a labelled batch, in percent, a float; NaN of a network that has diverged. Of a population
+    each member's, ``[members]``, one after the other.
 
     Raises:
         ValueError: if the batch does not fit the network.
     """
+    _check(network)
+    if _members(network) is not None:
+        return np.array([evaluate(member(network, index), batch) for index in range(_members(network) or 0)])
     logits, labels = _logits(network, batch.x), None if batch.y is None else np.asarray(batch.y)
     check_labels(labels, len(batch.x), network.layers[-1].n_out)
     return float(100.0 * (logits.argmax(axis=-1) != labels).mean()) if np.isfinite(logits).all() else float("nan")

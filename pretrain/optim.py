@@ -10,6 +10,7 @@ becomes ``w min(1, max_norm/|w|)`` (Srebro & Shraibman, COLT 2005; Hinton et al.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Protocol
 
 import jax
@@ -78,10 +79,23 @@ class WarmUp:
         return jnp.clip(epoch / jnp.maximum(self.epochs, 1e-6), 0.0, 1.0) * self.then(epoch)
 
 
-def _check_rate(rate: Any) -> None:
-    """Raises: ValueError: of a learning rate that is a list, or below 0."""
-    if isinstance(rate, list | tuple):
-        raise ValueError(f"learning_rate must be a number, or an array of one a member; got {rate!r}: numpy.array(...)")
+def _check(recipe: Any) -> None:
+    """Raises: ValueError: of a number that is a list or a schedule, a negative rate, a schedule that is none."""
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if field.name == "schedule":
+            if isinstance(value, int | float | np.ndarray | jax.Array):
+                raise ValueError(
+                    f"schedule must be a function of the epoch, as Linear(end=20) is; got {value!r}: name the number "
+                    "that you mean (learning_rate=..., momentum=..., weight_decay=...)"
+                )
+        elif isinstance(value, list | tuple):
+            raise ValueError(
+                f"{field.name} must be a number, or an array of one a member; got {value!r}: numpy.array(...)"
+            )
+        elif callable(value):
+            raise ValueError(f"{field.name} must be a number; got {value!r}: write schedule=...")
+    rate = recipe.learning_rate
     if isinstance(rate, int | float | np.ndarray) and np.any(np.asarray(rate) < 0.0):
         raise ValueError(f"learning_rate must not be negative: steps go down the gradient; got {rate}")
 
@@ -137,7 +151,7 @@ class Sgd:
     max_norm: float | Array | None = None
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check(self)
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
@@ -173,7 +187,7 @@ class Momentum:
     max_norm: float | Array | None = None
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check(self)
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
@@ -215,7 +229,7 @@ class Adam:
     weight_decay: float | Array = 0.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check(self)
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""
@@ -249,7 +263,7 @@ class Adagrad:
     epsilon: float | Array = 1e-7
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check(self)
 
     def build(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optax transformation; call it inside the trace."""

@@ -105,8 +105,14 @@ def member(tree: Any, index: int) -> Any:
 
     Raises:
         IndexError: if there are not so many members.
+        ValueError: if it is no population, as what `pretrain.pretrain` and `pretrain.fine_tune` return is none.
     """
     leaves = jax.tree.leaves(tree)
+    if not all(getattr(leaf, "ndim", 0) for leaf in leaves):
+        raise ValueError(
+            f"a {type(tree).__name__} is no population of arrays: give the params of what run or fine_tune returned; "
+            "of a stack pretrained.network(index) is a member"
+        )
     if leaves and isinstance(index, int) and not -(n := len(leaves[0])) <= index < n:
         raise IndexError(f"there are {n} members, 0 to {n - 1}; got {index}")
     return jax.tree.map(lambda leaf: leaf[index], tree)

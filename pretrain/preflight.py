@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +17,11 @@ from pretrain.stage import Stage, codes, trained_layer
 from pretrain.types import Batch, Layer, Learner, Solver
 
 
-def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, keys: Array) -> None:
-    """Finds what is wrong with any stage before the first is trained: shapes are passed up instead of numbers.
+def check_stages(
+    stages: Sequence[Stage], train: Batch, valid: Batch | None, keys: Array, layers: Sequence[Layer] = ()
+) -> None:
+    """Finds what is wrong with any stage before the first is trained: shapes are passed up instead of numbers. Of the
+    lowest stages, whose ``layers`` are trained, only whether these take the rows.
 
     Raises:
         ValueError: with the stage.
@@ -32,6 +35,12 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
     monitors = {} if valid is None else {"valid": jax.tree.map(jnp.asarray, valid)}
     for index, stage in enumerate(stages):
         try:
+            if index < len(layers):
+                below = jax.eval_shape(lambda layer: layer, layers[index])
+                check_width(seen, layers[index])
+                above = _passed(below)
+                seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
+                continue
             if not isinstance(stage, Stage):
                 raise ValueError(f"a stack is of stages; got {type(stage).__name__}: Stage(learner, optimizer, epochs)")
             _check_codes(below, stage.learner)
@@ -60,8 +69,19 @@ def check_stages(stages: Sequence[Stage], train: Batch, valid: Batch | None, key
             below = jax.eval_shape(trained_layer, learner, params)
         except ValueError as error:
             raise ValueError(f"layer {index + 1} of {len(stages)}: {error}") from error
-        above = lambda batch, below=below: jax.eval_shape(codes, below, batch)._replace(y=batch.y)  # noqa: E731
+        above = _passed(below)
         seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
+
+
+def _passed(layer: Any) -> Callable[[Batch], Batch]:
+    """A batch's shapes above a layer; its labels stay what they are."""
+    return lambda batch: jax.eval_shape(codes, layer, batch)._replace(y=batch.y)
+
+
+def check_width(train: Batch, layer: Layer) -> None:
+    """Raises: ValueError: if the rows have not as many features as the layer takes."""
+    if train.x.shape[-1] != (n_in := layer.n_in):  # type: ignore[attr-defined]
+        raise ValueError(f"train.x has {train.x.shape[-1]} features but the layers take {n_in}")
 
 
 def _check_codes(below: Any, learner: Learner | Solver) -> None:
@@ -100,12 +120,11 @@ def check_layers(layers: Sequence[Layer], learner: Learner | Solver, train: Batc
                 "these are the layers of one network, without a member axis: give pretrain.stacked([layers]), with as "
                 "many copies as there are seeds"
             )
-    found, n_in = population.n_members(layers), layers[0].n_in  # type: ignore[attr-defined]
-    if found != members:
+    found = population.n_members(layers)
+    if found not in (1, members):
         raise ValueError(
             f"the layers have {found} members but there are {members} seeds: give the seeds they were trained with, or "
-            "pretrain.stacked of as many members as you need (pretrain.member takes one)"
+            "the layers of one member, which serve all seeds: pretrain.stacked([pretrain.member(layers, index)])"
         )
-    if train.x.shape[-1] != n_in:
-        raise ValueError(f"train.x has {train.x.shape[-1]} features but the layers take {n_in}")
+    check_width(train, layers[0])
     return learner

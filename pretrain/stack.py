@@ -110,11 +110,11 @@ def pretrain(
         stages = [*below.stages, *stages]
         layers, params, done = list(below.layers), list(below.params), list(below.progress)
     keys = population.member_keys(seeds)
-    check_stages(stages, train, valid, keys)
+    check_stages(stages, train, valid, keys, layers)
     monitors = {"train": paired(train, MONITOR_ROWS)}
     monitors |= {} if valid is None else {"valid": paired(valid, MONITOR_ROWS)}
     raw = train, monitors
-    kept = _checkpoints(checkpoints, stages, (keys, train, monitors, augment))
+    kept = _checkpoints(checkpoints, stages, (keys, train, monitors, augment, *layers))
     for index, stage in enumerate(stages):
         if index == len(layers):  # it is not there yet
             name = _layer(index, len(stages))

@@ -64,8 +64,8 @@ def above(layer: Layer, train: Batch, monitors: dict[str, Batch]) -> tuple[Batch
 
 
 def folder(name: str) -> str:
-    """Of the checkpoints of the stage of that name."""
-    return name.replace(" ", "-").replace("/", "-of-")
+    """Of the checkpoints of the stage of that name: a layer's is the same whatever is put above it."""
+    return name.partition("/")[0].replace(" ", "-")
 
 
 def train_stage(

@@ -25,7 +25,7 @@ from pretrain.report import Report
 from pretrain.rows import Augment
 from pretrain.stack import Pretrained
 from pretrain.stage import Stage, above, folder, train_stage
-from pretrain.types import Batch, Layer
+from pretrain.types import Batch, Layer, Solver
 
 FINE_TUNING, OUTPUT_LAYER = "fine-tuning", "output layer"
 
@@ -53,7 +53,8 @@ def fine_tune(
 
     Args:
         layers: pretrained layers (or the stack), on which a new output layer is put where the learner is a
-            `Classifier`; () starts from the learner's own random initialisation. Layers that stay fixed (`KernelMap`,
+            `Classifier`; those of one member serve all seeds. () starts from the learner's own random initialisation.
+            Layers that stay fixed (`KernelMap`,
             `Rescaling`), as long as they are the lowest, are passed through only once, unless rows are augmented.
         stage: the objective, its recipe and how long.
         train: the training rows.
@@ -75,16 +76,24 @@ def fine_tune(
         ValueError: if data, layers and learner do not suit each other, or the checkpoints are another run's.
     """
     layers = layers.layers if isinstance(layers, Pretrained) else layers
+    if not isinstance(stage, Stage):
+        raise ValueError(f"fine-tuning is a Stage(learner, optimizer, epochs); got {type(stage).__name__}")
+    if stage.optimizer is None and not isinstance(stage.learner, Solver):
+        raise ValueError(f"{type(stage.learner).__name__} is trained: give an optimizer and epochs")
     if isinstance(layers, Network):
-        raise ValueError(
-            "layers are a stack's, or a tuple of layers; got a Network: a whole network goes on as "
-            "fine_tune((), ..., params=pretrain.stacked([network]))"
+        goes_on = (
+            "a whole network goes on as fine_tune((), ..., params=pretrain.stacked([network]))"
+            if layers.head
+            else "its layers go under a new output as fine_tune(pretrain.stacked([network.layers]), ...)"
         )
+        raise ValueError(f"layers are a stack's, or a tuple of layers; got a Network: {goes_on}")
     if params is not None and (layers or fixed):
         raise ValueError(
             "params are whole networks, in place of layers, and all of them are trained: give params and neither "
             f"layers nor fixed; got {len(layers)} layers and fixed={fixed}"
         )
+    if params is not None and (found := population.n_members(params)) != len(seeds):
+        raise ValueError(f"params have {found} members but there are {len(seeds)} seeds: give one seed for each")
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     monitors = {} if valid is None else {"valid": valid}
     if checkpoints is not None:
@@ -100,6 +109,8 @@ def fine_tune(
         raise ValueError("an output layer is trained alone on pretrained layers: give layers, or leave output out")
     if params is None and layers:
         learner = check_layers(layers, stage.learner, train, len(seeds))
+        if population.n_members(layers) < len(seeds):
+            layers = _repeated(layers, len(seeds))
         if not 0 <= fixed <= len(layers):
             raise ValueError(f"fixed must lie in 0..{len(layers)}, the number of layers; got {fixed}")
         held = [*layers[:fixed], *itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers[fixed:])]
@@ -116,6 +127,11 @@ def fine_tune(
     progress = train_stage(FINE_TUNING, stage, *rows, stage_keys, params, checkpoints, report, chunk, mesh, **within)
     progress = progress._replace(seconds=progress.seconds + before)
     return _on(held, progress) if held else progress
+
+
+def _repeated(layers: Sequence[Layer], members: int) -> tuple[Layer, ...]:
+    """The layers of one member as those of so many alike."""
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, members, axis=0), tuple(layers))
 
 
 def _output_layer(

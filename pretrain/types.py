@@ -74,7 +74,9 @@ class Learner(Protocol):
         ...
 
     def evaluate(self, params: Any, batch: Batch, key: Array, /) -> Metrics:
-        """Returns the mean measures over a batch; progress is judged by the first (lower is better)."""
+        """Returns the mean measures over a batch. Early stopping goes by the first (lower is better), reports and
+        warnings by the first that `pretrain.report.JUDGED` names.
+        """
         ...
 
     def layer(self, params: Any, /) -> Layer:

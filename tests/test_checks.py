@@ -127,6 +127,12 @@ def test_feature_counts_must_agree() -> None:
         (lambda: pt.SupervisedGreedy(3, 4), r"n_hidden must be a tuple of layer sizes; got 4: write \(units,\)"),
         (lambda: pt.DeepAutoencoder(()), r"n_hidden must be a tuple of at least one layer size; got \(\)"),
         (lambda: pt.Masking(3.0), r"a corruption rate is a probability, from 0 to 1; got 3\.0"),
+        (lambda: pt.SaltPepper(np.array([10.0, 25.0])), r"a corruption rate is a probability, .*; got \[10\. 25\.\]"),
+        (lambda: pt.Masking([0.1, 0.2]), r"rate must be a number, or an array .*: numpy\.array"),  # type: ignore
+        (lambda: pt.Sgd(0.1, 0.9), r"schedule must be a function of the epoch.*; got 0\.9: name the number"),  # type: ignore
+        (lambda: pt.Momentum(0.1, pt.Linear(20)), r"initial_momentum must be a number; .*: write schedule="),  # type: ignore
+        (lambda: pt.Adam(1e-3, pt.Linear(20)), r"b1 must be a number; got Linear.*: write schedule="),  # type: ignore
+        (lambda: pt.Sgd(0.1, weight_decay=[0.1]), r"weight_decay must be a number, or an array"),  # type: ignore
         (lambda: pt.SupervisedGreedy(3, (4, 4)), r"trains one hidden layer; got n_hidden=\(4, 4\)"),
         (
             lambda: pt.Autoencoder(3, activation="tanh", penalty=pt.KLSparsity()),

@@ -41,7 +41,9 @@ def test_every_declaration_is_whole(experiment: Experiment) -> None:
     assert len({row.name for row in experiment.rows}) == len(experiment.rows)
     for row in experiment.rows:
         at_some = {"random", "refit", "contrast", "objects", "raw"}
-        if row.name.endswith(("-contrast", "-tuned", "-half")):
+        if row.name.startswith("dbm-shifts-"):
+            assert set(row.plans) == {"objects"}
+        elif row.name.endswith(("-contrast", "-tuned", "-half")):
             assert set(row.plans) == {"contrast", "objects"}
         elif row.name in ("dbm-4000", "dbm-foveated", "dbm-front-500"):
             assert set(row.plans) == {"contrast"}

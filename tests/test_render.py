@@ -15,11 +15,13 @@ from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
 from benchmarks.figures import mosaic
 from benchmarks.formats import escape, latex
 from benchmarks.outcomes import failed
+from benchmarks.papers.salakhutdinov2009 import EXPERIMENT as NORB
 from benchmarks.pictures import filters, unpacked
-from benchmarks.render import markdown, render
-from benchmarks.summary import BINOMIAL, SAMPLED, STUDENT, student, summary, wilson
+from benchmarks.render import markdown, reading, render
+from benchmarks.summary import BINOMIAL, JACKKNIFE, SAMPLED, STUDENT, jackknife, student, summary, wilson
 from benchmarks.tasks.classification import Classification
 from benchmarks.tasks.likelihood import Likelihood
+from pretrain import mean_interval
 
 PLAN = Plan(())
 ROWS = (
@@ -93,6 +95,33 @@ def test_student_interval_by_hand() -> None:
     found = student([1.0, 2.0, 3.0])
     assert found.interval == STUDENT
     assert found[:3] == pytest.approx((2.0, 2.0 - 2.484138, 2.0 + 2.484138), abs=1e-6)
+
+
+def test_the_jackknife_over_objects_holds_the_mean_where_splits_share_objects() -> None:
+    """All pairs of five objects with an effect each: twice the mean effect has their variance, so the interval is
+    Student's of five, and that of ten independent seeds would be 2.7 times too narrow.
+    """
+    units = [(a, b) for a in range(5) for b in range(a + 1, 5)]
+    effects = np.random.default_rng(0).normal(size=(2_000, 5))
+    for own in effects[:20]:
+        found = jackknife([own[a] + own[b] for a, b in units], units)
+        mean = mean_interval(2.0 * own)
+        np.testing.assert_allclose(found[:3], mean, rtol=1e-6)
+    assert found.interval == JACKKNIFE
+    assert jackknife([1.0, 2.0], [(0, 1), (0, 2)]).low is None  # object 0 is in both
+    lines = [result("dbm", seed, own[a] + own[b]) for seed, (a, b) in enumerate(units)]
+    scale = Scale("mnist", 10, "", units=tuple(units))
+    (item,) = [item for item in summary(NORB, lines, scale) if item.results]
+    assert item.estimate("test") == jackknife([own[a] + own[b] for a, b in units], units)
+
+
+def test_views_of_few_objects_have_no_binomial_interval() -> None:
+    lines = [result("svm", 0, 12.0)]
+    (item,) = [item for item in summary(NORB, lines, NORB.scales["paper"]) if item.results]
+    assert item.estimate("test") == (12.0, None, None, None)
+    text = "\n".join(reading(NORB, "paper", [item]))
+    assert "views of 25 objects" in text
+    assert "Wilson" not in text
 
 
 def test_wilson_interval_as_published() -> None:

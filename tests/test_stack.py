@@ -211,7 +211,7 @@ def test_checkpoints_of_another_run_are_refused(data: pt.data.Splits, tmp_path) 
     top = pt.Stage(pt.BernoulliRBM(3), pt.Momentum(0.1), epochs=2, batch_size=20)
     kept, tuning = Checkpoints(tmp_path / "stack"), Checkpoints(tmp_path / "tuned")
     first = pt.pretrain([low, top], train, checkpoints=kept)
-    with pytest.raises(ValueError, match="layer-2-of-2 holds a checkpoint of 2 epochs, of which 1 were asked for"):
+    with pytest.raises(ValueError, match="layer-2 holds a checkpoint of 2 epochs, of which 1 were asked for"):
         pt.pretrain([low, top.replace(epochs=1)], train, checkpoints=kept)
     longer = pt.pretrain([low, top.replace(epochs=3)], train, checkpoints=kept)
     assert [each.epoch for each in longer.progress] == [2, 3]
@@ -225,10 +225,18 @@ def test_checkpoints_of_another_run_are_refused(data: pt.data.Splits, tmp_path) 
     ]
     for stages, rows, options in others:
         which = 2 if stages[0].epochs == 3 else 1
-        with pytest.raises(ValueError, match=f"layer-{which}-of-2 holds the checkpoint of another run"):
+        with pytest.raises(ValueError, match=f"layer-{which} holds the checkpoint of another run"):
             pt.pretrain(stages, rows, checkpoints=kept, **options)
     again = pt.pretrain([low, top.replace(epochs=3)], train, checkpoints=kept)  # what was refused has changed nothing
     np.testing.assert_array_equal(again.layers[1].weights, longer.layers[1].weights)
+    third = pt.Stage(pt.BernoulliRBM(2), pt.Momentum(0.1), epochs=2, batch_size=20)
+    grown = Checkpoints(tmp_path / "grown")
+    pt.pretrain([third], train, below=first, checkpoints=grown)
+    shuffled = first._replace(layers=pt.shuffle(first, population.member_keys([0])))
+    with pytest.raises(ValueError, match="layer-3 holds the checkpoint of another run"):  # the layers below are others
+        pt.pretrain([third], train, below=shuffled, checkpoints=grown)
+    higher = pt.pretrain([low, top.replace(epochs=3), third], train, checkpoints=kept)  # goes on above what is there
+    assert higher.progress[1].seconds == longer.progress[1].seconds
     stage = pt.Stage(Classifier(10), pt.Sgd(0.5), epochs=1, batch_size=20)
     pt.fine_tune(first.layers, stage, train, checkpoints=tuning)
     with pytest.raises(ValueError, match="fine-tuning holds the checkpoint of another run"):

@@ -35,6 +35,8 @@ CHOSEN: dict[str, Baseline] = {
     "knn": NearestNeighbours(ks=(1,)),
 }
 """What they choose at scale `paper`."""
+CHOSEN_ON_CODES: dict[str, Baseline] = CHOSEN | {"lr": LogisticRegression(costs=(1.0,))}
+"""What they choose there on codes of the stack of RBMs."""
 CHOSEN_ON_RAW = CHOSEN | {"lr": LogisticRegression(costs=(0.001,))}
 """On all pixels; only the regression's cost was chosen on these."""
 CHOSEN_ON_CONTRAST = CHOSEN | {"svm": SVM(costs=(3.0,), gammas=(4.0,))}

@@ -71,7 +71,8 @@ class Classifier:
             U(-1/sqrt(n_in), 1/sqrt(n_in)), ``glorot`` for tanh and sigmoid units, ``he`` for rectified linear ones.
         dropout: probability of dropping each hidden unit while training; None is no dropout. Layers that stay fixed
             drop none: what they hand on beside their input would be dropped twice.
-        input_dropout: the same of each input.
+        input_dropout: the same of each value that the lowest trained layer sees: of an input, or, above layers that
+            stay fixed, of one of their codes.
     """
 
     n_classes: int = struct.field(pytree_node=False)
