@@ -13,7 +13,7 @@ layer = pt.Stage(pt.BernoulliRBM(64), pt.Momentum(0.05), epochs=15, batch_size=2
 pretrained = pt.pretrain([layer, layer], data.train, seeds=SEEDS)
 
 # Then all layers learn from the labels; the epoch that does best on validation rows is kept.
-tuning = pt.Stage(pt.Classifier(10), pt.Sgd(1.0, pt.Linear(end=20)), epochs=20, batch_size=20, patience=20)
+tuning = pt.Stage(pt.Classifier(10), pt.Sgd(3.0, pt.Linear(end=20)), epochs=20, batch_size=20, patience=20)
 tuned = pt.fine_tune(pretrained.layers, tuning, data.train, valid=data.valid, seeds=SEEDS)
 
 # The same network, training and seeds, from random weights.

@@ -32,10 +32,12 @@ def percents(line: str) -> list[float]:
 
 
 def test_pretraining_helps_digits(run) -> None:
-    pretrained, alone = run("pretrain_digits.py").splitlines()
+    pretrained, alone, gain = run("pretrain_digits.py").splitlines()
     assert percents(pretrained)[0] < 6.0
     assert percents(pretrained)[0] < percents(alone)[0]
-    assert len(re.findall(r"\d\.\d\d", pretrained)) == 4  # the mean and three networks
+    assert len(re.findall(r"\d\.\d\d", pretrained)) == 6  # the mean and five networks
+    mean, low, high = (float(found) for found in re.findall(r"-?\d+\.\d\d", gain))
+    assert 0.0 < low < mean < high
 
 
 def test_an_rbm_is_seen(run, tmp_path: Path) -> None:
