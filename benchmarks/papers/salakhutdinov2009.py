@@ -296,7 +296,8 @@ EXPERIMENT = Experiment(
             "`svm-contrast`, on three of the splits of scale `objects`. Of `dbm`, `dbm-half`, `dbm-fine` and "
             "`dbm-tuned` the second has the lowest mean over all ten, of all machines that are there now "
             "`dbm-fine-half`. Rows with half of their input dropped, but this last, and `dbm-tuned` had been tried on "
-            "these test pairs before, with one and two seeds. Numbers of classifiers on codes are those of scale `paper`",
+            "these test pairs before, with one and two seeds. Numbers of classifiers on codes are those of scale "
+            "`paper`",
             views=VIEWS,
         ),
         "objects": Scale(
