@@ -166,7 +166,8 @@ def findings(rows: Sequence[Summary], baseline: str) -> list[str]:
         if min(len(kind[depth]) for kind in (without, pretrained) for depth in depths) < FEW:
             text += ["", f"- Nothing is claimed from fewer than {FEW} seeds of a kind, and nothing of them is tested."]
         else:
-            text += ["", *verdicts(compared, growth(without, pretrained))]
+            grown = growth(without, pretrained)
+            text += ["", *verdicts(compared, None if grown is None or grown.seeds < FEW else grown)]
     if not text:
         return []
     return [

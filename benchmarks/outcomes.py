@@ -2,7 +2,8 @@
 
 A published figure is *met* if it lies within the interval of ours, *bettered* if the whole interval is on the better
 side of it, and otherwise *missed*. All are compared as the table shows them, with two decimals; a mean without an
-interval is an interval of no width.
+interval is an interval of no width, but where test rows are views of few objects it is *not judged*: its interval is
+not known.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from benchmarks.cells import cell, number
 from benchmarks.experiment import Experiment
 from benchmarks.summary import Summary
 
-MET, BETTERED, MISSED = "met", "bettered", "missed"
+MET, BETTERED, MISSED, UNJUDGED = "met", "bettered", "missed", "not judged"
 
 
 def outcome(item: Summary, larger_is_better: bool) -> str | None:
@@ -22,6 +23,8 @@ def outcome(item: Summary, larger_is_better: bool) -> str | None:
     published, found = item.row.published.test, item.estimate("test")
     if published is None or found.mean is None:
         return None
+    if found.low is None and not item.binomial:
+        return UNJUDGED
     ends = [found.mean if end is None else end for end in (found.low, found.high)]
     low, high, published = (round(value, 2) for value in (*ends, published))
     if low <= published <= high:
@@ -110,7 +113,8 @@ def failed(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list[
 def _counted(found: Counter[str]) -> str:
     n = found.total()
     subject = "the one published test figure" if n == 1 else f"the {n} published test figures"
-    return f"- Of {subject} {found[MET]} met, {found[BETTERED]} bettered, {found[MISSED]} missed."
+    unjudged = f", {found[UNJUDGED]} not judged, for their intervals are not known" if found[UNJUDGED] else ""
+    return f"- Of {subject} {found[MET]} met, {found[BETTERED]} bettered, {found[MISSED]} missed{unjudged}."
 
 
 def _signed(item: Summary) -> str:

@@ -184,7 +184,8 @@ def reading(experiment: Experiment, scale: str, rows: Sequence[Summary]) -> list
             "- `mean ± half-width`: the mean over seeds, each with test data of its own, and its 95% interval, of the "
             "jackknife over the objects that these are of, for they share them; it covers which objects are tested on."
         )
-    if views := experiment.scales[scale].views:
+    views, alone = experiment.scales[scale].views, [item for item in rows if item.measured == 1]
+    if views and any(item.estimate("test").low is None for item in alone):
         text.append(
             f"- An error without an interval is of one seed. Its test images are {views}, so that a binomial "
             "interval would be far too narrow; what other objects would give is not known, nor the spread over seeds."

@@ -89,6 +89,8 @@ class Summary:
         """The measure on the ``"train"``, ``"valid"`` or ``"test"`` part over the finite seeds."""
         name = f"{part}_{self.measure}"
         lines = [line for line in self.finite if line.get(name) is not None]
+        if len(lines) >= 2 and self.units and part != "test":
+            return Estimate(float(np.mean([line[name] for line in lines])))  # of other units than those
         if len(lines) >= 2:
             return self.mean({line["seed"] if self.units else at: line[name] for at, line in enumerate(lines)})
         if not lines:
@@ -128,11 +130,11 @@ def student(errors: Sequence[float]) -> Estimate:
 
 def jackknife(values: Sequence[float], units: Sequence[tuple[int, ...]]) -> Estimate:
     """The mean of values, each of several units, with the interval of the jackknife over units; none if a unit is in
-    all of them.
+    all of them but one.
     """
     mean, every = float(np.mean(values)), sorted({unit for own in units for unit in own})
     without = [[value for value, own in zip(values, units, strict=True) if unit not in own] for unit in every]
-    if not all(without) or len(every) < 2:
+    if min(map(len, without)) < 2 or len(every) < 2:
         return Estimate(mean)
     means, n = np.array([np.mean(others) for others in without]), len(every)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.sqrt((n - 1) * means.var()))

@@ -28,8 +28,10 @@ def mean_interval(values: Any, confidence: float = 0.95) -> Interval:
         confidence: how often such an interval holds the true mean.
 
     Raises:
-        ValueError: if there are fewer than two values, or they are no row of numbers.
+        ValueError: if there are fewer than two values, they are no row of numbers, or the confidence is no share.
     """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is a share, between 0 and 1; got {confidence}")
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"an interval needs two values or more, one a seed; got shape {values.shape}")

@@ -93,6 +93,11 @@ def _members(network: Network | Unrolled) -> int | None:
     return None
 
 
+def alone(network: Network | Unrolled) -> bool:
+    """Whether it is one network, without a member axis, as far as its lowest layer tells."""
+    return bool(getattr(_lowest(network)[0], "shapes", {})) and _members(network) is None
+
+
 def _in_blocks(network: Any, x: Any) -> np.ndarray:
     layers = _lowest(network)
     if (members := _members(network)) is not None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pretrain import fit, population, solution
-from pretrain.checks import check_batch, check_data, check_recipe, check_run
+from pretrain.checks import check_batch, check_data, check_examples, check_recipe, check_run
 from pretrain.learners.classifier import Classifier
 from pretrain.stage import Stage, codes, trained_layer
 from pretrain.types import Batch, Layer, Learner, Solver
@@ -37,7 +37,11 @@ def check_stages(
         try:
             if index < len(layers):
                 below = jax.eval_shape(lambda layer: layer, layers[index])
-                check_width(seen, layers[index])
+                if index == 0:  # other rows than the stack was trained on, perhaps, and otherwise standardised
+                    inputs = "unit" if getattr(stage.learner, "inputs", "real") == "unit" else "real"
+                    for name, batch in {"train": train, **({} if valid is None else {"valid": valid})}.items():
+                        check_examples(batch.x, f"{name}.x", inputs=inputs)
+                        check_width(batch, layers[0], name)
                 above = _passed(below)
                 seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
                 continue
@@ -78,10 +82,10 @@ def _passed(layer: Any) -> Callable[[Batch], Batch]:
     return lambda batch: jax.eval_shape(codes, layer, batch)._replace(y=batch.y)
 
 
-def check_width(train: Batch, layer: Layer) -> None:
-    """Raises: ValueError: if the rows have not as many features as the layer takes."""
-    if train.x.shape[-1] != (n_in := layer.n_in):  # type: ignore[attr-defined]
-        raise ValueError(f"train.x has {train.x.shape[-1]} features but the layers take {n_in}")
+def check_width(batch: Batch, layer: Layer, name: str = "train") -> None:
+    """Raises: ValueError: if the rows have not as many features as the layer takes, where it says."""
+    if (n_in := getattr(layer, "n_in", None)) is not None and batch.x.shape[-1] != n_in:
+        raise ValueError(f"{name}.x has {batch.x.shape[-1]} features but the layers take {n_in}")
 
 
 def _check_codes(below: Any, learner: Learner | Solver) -> None:

@@ -114,7 +114,7 @@ def pretrain(
     monitors = {"train": paired(train, MONITOR_ROWS)}
     monitors |= {} if valid is None else {"valid": paired(valid, MONITOR_ROWS)}
     raw = train, monitors
-    kept = _checkpoints(checkpoints, stages, (keys, train, monitors, augment, *layers))
+    kept = _checkpoints(checkpoints, stages, (keys, train, monitors, augment, *layers), len(layers))
     for index, stage in enumerate(stages):
         if index == len(layers):  # it is not there yet
             name = _layer(index, len(stages))
@@ -137,16 +137,20 @@ def _layer(index: int, n_stages: int) -> str:
     return f"layer {index + 1}/{n_stages}"
 
 
-def _checkpoints(checkpoints: Checkpoints | None, stages: Sequence[Stage], given: Any) -> list[Checkpoints | None]:
-    """The checkpoints of each stage, found to be this run's before any is trained. A stage's are named by what it is
-    trained on (``given``, and the whole stages below) and by itself, but for its epochs: it may be trained longer.
+def _checkpoints(
+    checkpoints: Checkpoints | None, stages: Sequence[Stage], given: Any, done: int
+) -> list[Checkpoints | None]:
+    """The checkpoints of each stage, those of stages that are not ``done`` found to be this run's before any is
+    trained. A stage's are named by what it is trained on (``given``, and the whole stages below) and by itself, but for
+    its epochs: it may be trained longer.
     """
     if checkpoints is None:
         return [None] * len(stages)
     run, found = checkpoints.run or fingerprint(given), []
     for index, stage in enumerate(stages):
         found.append(checkpoints.of(fingerprint(run, stage.replace(epochs=0))))  # type: ignore[attr-defined]
-        found[-1].check(folder(_layer(index, len(stages))), stage.epochs)
+        if index >= done:
+            found[-1].check(folder(_layer(index, len(stages))), stage.epochs)
         run = fingerprint(run, stage)
     return found
 

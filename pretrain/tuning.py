@@ -18,7 +18,7 @@ from pretrain import population
 from pretrain.checkpoint import Checkpoints, fingerprint
 from pretrain.layers import Dense
 from pretrain.learners.classifier import Classifier, output_layer
-from pretrain.network import Network, Unrolled
+from pretrain.network import Network, Unrolled, alone
 from pretrain.preflight import check_layers
 from pretrain.progress import INIT, Progress
 from pretrain.report import Report
@@ -76,10 +76,11 @@ def fine_tune(
         ValueError: if data, layers and learner do not suit each other, or the checkpoints are another run's.
     """
     layers = layers.layers if isinstance(layers, Pretrained) else layers
-    if not isinstance(stage, Stage):
-        raise ValueError(f"fine-tuning is a Stage(learner, optimizer, epochs); got {type(stage).__name__}")
-    if stage.optimizer is None and not isinstance(stage.learner, Solver):
-        raise ValueError(f"{type(stage.learner).__name__} is trained: give an optimizer and epochs")
+    for each in (stage, output):
+        if each is not None and not isinstance(each, Stage):
+            raise ValueError(f"fine-tuning is a Stage(learner, optimizer, epochs); got {type(each).__name__}")
+        if each is not None and each.optimizer is None and not isinstance(each.learner, Solver):
+            raise ValueError(f"{type(each.learner).__name__} is trained: give an optimizer and epochs")
     if isinstance(layers, Network):
         goes_on = (
             "a whole network goes on as fine_tune((), ..., params=pretrain.stacked([network]))"
@@ -92,6 +93,8 @@ def fine_tune(
             "params are whole networks, in place of layers, and all of them are trained: give params and neither "
             f"layers nor fixed; got {len(layers)} layers and fixed={fixed}"
         )
+    if isinstance(params, Network | Unrolled) and alone(params):
+        raise ValueError("params are one network's, without a member axis: give params=pretrain.stacked([network])")
     if params is not None and (found := population.n_members(params)) != len(seeds):
         raise ValueError(f"params have {found} members but there are {len(seeds)} seeds: give one seed for each")
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))

@@ -254,6 +254,9 @@ def test_findings_say_what_the_intervals_say() -> None:
     shrinks = claims.findings(summaries({"none": {1: 3.0, 2: 2.5, 3: 9.0}, "a": {1: 2.0, 2: 2.0, 3: 2.0}}), "none")
     assert any("- Gap growing with depth: on the whole, but not from 1 to 2 layers; by" in line for line in shrinks)
     assert claims.findings(summaries({"a": {1: 2.0}}), "none") == []
+    rows = summaries({"none": {1: 2.0, 2: 3.0}, "a": {1: 2.0, 2: 2.0}})
+    shifted = [Summary(i.row, i.results[8:] if i.row.name == "none-2" else i.results[:12]) for i in rows]
+    assert not any("growing" in line for line in claims.findings(shifted, "none"))  # four seeds have both depths
     few = [Summary(item.row, item.results[:3]) for item in summaries({"none": {1: 2.0, 2: 3.0}, "a": {1: 2.0, 2: 2.0}})]
     found = claims.findings(few, "none")
     assert "- Nothing is claimed from fewer than 5 seeds of a kind, and nothing of them is tested." in found

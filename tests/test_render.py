@@ -14,7 +14,7 @@ from benchmarks.cells import number
 from benchmarks.experiment import Experiment, Plan, Published, Row, Scale
 from benchmarks.figures import mosaic
 from benchmarks.formats import escape, latex
-from benchmarks.outcomes import failed
+from benchmarks.outcomes import UNJUDGED, failed, found, outcome
 from benchmarks.papers.salakhutdinov2009 import EXPERIMENT as NORB
 from benchmarks.pictures import filters, unpacked
 from benchmarks.render import markdown, reading, render
@@ -109,10 +109,12 @@ def test_the_jackknife_over_objects_holds_the_mean_where_splits_share_objects() 
         np.testing.assert_allclose(found[:3], mean, rtol=1e-6)
     assert found.interval == JACKKNIFE
     assert jackknife([1.0, 2.0], [(0, 1), (0, 2)]).low is None  # object 0 is in both
+    assert jackknife([1.0, 2.0], [(0, 1), (2, 3)]).low is None  # of two values
     lines = [result("dbm", seed, own[a] + own[b]) for seed, (a, b) in enumerate(units)]
     scale = Scale("mnist", 10, "", units=tuple(units))
     (item,) = [item for item in summary(NORB, lines, scale) if item.results]
     assert item.estimate("test") == jackknife([own[a] + own[b] for a, b in units], units)
+    assert item.estimate("train") == (pytest.approx(0.001), None, None, None)  # trained on the other objects
 
 
 def test_views_of_few_objects_have_no_binomial_interval() -> None:
@@ -122,6 +124,11 @@ def test_views_of_few_objects_have_no_binomial_interval() -> None:
     text = "\n".join(reading(NORB, "paper", [item]))
     assert "views of 25 objects" in text
     assert "Wilson" not in text
+    assert outcome(item, False) == UNJUDGED
+    assert "0 missed, 1 not judged, for their intervals are not known." in found(NORB, [item])[0]
+    assert not any("Missed" in line for line in failed(NORB, "paper", [item]))
+    several = summary(NORB, [result("svm", seed, 12.0 + seed) for seed in range(3)], NORB.scales["paper"])
+    assert "views of" not in "\n".join(reading(NORB, "paper", [item for item in several if item.results]))
 
 
 def test_wilson_interval_as_published() -> None:

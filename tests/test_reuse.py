@@ -40,8 +40,27 @@ def test_layers_may_be_put_on_a_stack_with_rows_that_its_own_stages_would_refuse
     alone = pt.pretrain([above], pt.Batch(np.asarray(below.layers[0](few.x[None]))[0]))
     assert [layer.n_out for layer in grown.layers] == [8, 8]
     assert grown.params[1].weights.shape == alone.params[0].weights.shape
-    with pytest.raises(ValueError, match=r"layer 1 of 2: train\.x has 30 features but the layers take 64"):
-        pt.pretrain([above], pt.Batch(few.x[:, :30]), below=below)
+    refused = {
+        r"layer 1 of 2: train\.x has 30 features but the layers take 64": (few.x[:, :30], None),
+        r"layer 1 of 2: valid\.x has 30 features but the layers take 64": (few.x, pt.Batch(few.x[:, :30])),
+        r"layer 1 of 2: train\.x .*NaN or infinite": (few.x.at[3, 5].set(np.nan), None),
+        r"layer 1 of 2: train\.x must be floating point": ((255 * few.x).astype(np.uint8), None),
+    }
+    for message, (x, valid) in refused.items():
+        with pytest.raises(ValueError, match=message):
+            pt.pretrain([above], pt.Batch(x), valid=valid, below=below)
+
+
+def test_a_stack_grows_in_its_own_folder_and_on_layers_of_any_kind(data: pt.data.Splits, tmp_path: Path) -> None:
+    kept, few = pt.checkpoint.Checkpoints(tmp_path), some(data.train, 100)
+    first = pt.pretrain([LAYER], few, checkpoints=kept)
+    grown = pt.pretrain([LAYER], few, below=first, checkpoints=kept)
+    whole = pt.pretrain([LAYER, LAYER], few)
+    np.testing.assert_array_equal(grown.params[1].weights, whole.params[1].weights)
+    with pytest.raises(ValueError, match=r"layer 1 of 2: train\.x must lie in \[0, 1\]"):
+        pt.pretrain([LAYER], pt.Batch(255.0 * few.x), below=first)
+    deep = pt.Stage(pt.DeepAutoencoder((8, 4)), pt.Sgd(0.1), epochs=1, batch_size=20)  # its layer is a Network
+    assert pt.pretrain([LAYER], few, below=pt.pretrain([deep], few)).params[1].weights.shape == (1, 4, 8)
 
 
 def test_the_layers_of_one_member_serve_all_seeds(data: pt.data.Splits, stack: pt.Pretrained) -> None:
@@ -96,7 +115,9 @@ def test_fine_tuning_that_cannot_begin_says_why(data: pt.data.Splits, stack: pt.
     for given, message in (
         ({"stage": TUNING.learner}, r"fine-tuning is a Stage\(learner, optimizer, epochs\); got Classifier"),
         ({"stage": pt.Stage(pt.Classifier(10))}, "Classifier is trained: give an optimizer and epochs"),
+        ({"output": pt.Stage(pt.Classifier(10))}, "Classifier is trained: give an optimizer and epochs"),
         ({"layers": (), "params": pt.unroll(stack), "seeds": [0, 1]}, "params have 1 members but there are 2 seeds"),
+        ({"layers": (), "params": stack.network(0)}, r"one network's, .*: give params=pretrain\.stacked\(\[network"),
     ):
         with pytest.raises(ValueError, match=message):
             pt.fine_tune(**{"layers": stack, "stage": TUNING, "train": data.train} | given)  # type: ignore[arg-type]
@@ -109,3 +130,5 @@ def test_an_interval_of_a_mean_needs_two_values() -> None:
     for values in ([1.0], [[1.0, 2.0]]):
         with pytest.raises(ValueError, match="an interval needs two values or more"):
             pt.mean_interval(values)
+    with pytest.raises(ValueError, match="confidence is a share, between 0 and 1; got 95"):
+        pt.mean_interval([1.0, 2.0], 95)

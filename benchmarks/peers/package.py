@@ -12,8 +12,8 @@ from benchmarks.peers import MASKED, SWEEPS, TASKS, Done, Setting
 from benchmarks.peers.compilations import Compilations
 
 ALGORITHM = (
-    "as declared, sampled hiddens and mean-field visibles, momentum (but for PCD and the deep Boltzmann machine); "
-    "reshuffled every epoch; the error of every minibatch is measured"
+    "as declared, sampled hiddens and mean-field visibles (sampled ones in persistent chains), momentum (but for PCD "
+    "and the deep Boltzmann machine); reshuffled every epoch; the error of every minibatch is measured"
 )
 TASKS = tuple(TASKS)
 PACKAGES = ("jax", "jaxlib", "optax")

@@ -20,9 +20,9 @@ import torch  # pyright: ignore[reportMissingImports]  # an optional peer
 from benchmarks.peers import MASKED, SWEEPS, Done, Setting
 
 ALGORITHM = (
-    "as ours: sampled hiddens, mean-field visibles, momentum (but for PCD and the deep Boltzmann machine); reshuffled "
-    "every epoch; eager, in place, no autograd but for fine-tuning; one thread or all, whichever was faster in the "
-    "warm-up"
+    "as ours: sampled hiddens, mean-field visibles (sampled ones in persistent chains), momentum (but for PCD and the "
+    "deep Boltzmann machine); reshuffled every epoch; eager, in place, no autograd but for fine-tuning; one thread or "
+    "all, whichever was faster in the warm-up"
 )
 TASKS = ("cd", "pcd", "denoising", "fine-tuning", "dbm")
 PACKAGES = ("torch",)
