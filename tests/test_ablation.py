@@ -145,6 +145,7 @@ def test_a_spread_is_lower_where_interval_and_test_both_say_so() -> None:
     assert constant.effect == np.inf
 
 
+@pytest.mark.slow
 def test_the_p_of_spreads_is_uniform_where_they_are_equal_and_no_less_than_permutations_allow() -> None:
     """Of normal, skewed and two-humped errors; and it agrees with the F distribution's where that holds."""
     random, n = np.random.default_rng(0), 200

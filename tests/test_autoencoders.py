@@ -157,6 +157,7 @@ def energy_by_hand(arrays: tuple[np.ndarray, ...], x: np.ndarray, z: np.ndarray)
     return energy + 0.4 * np.log(1.0 + active**2).sum(axis=1) + 0.01 * np.abs(weights).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_relaxation_descends_the_energy_of_every_row() -> None:
     """Each step is one of gradient descent, by differences of the energy written by hand; after each, every row's

@@ -78,6 +78,7 @@ def test_gradient_is_that_of_the_bound(depth: int) -> None:
     np.testing.assert_allclose(metrics["mean_gap"], gap, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 def test_persistent_chains_sample_the_model(depth: int) -> None:
     """Parameters held fixed, chains from the biases reach the enumerated distribution; so do the draws of `sample`; and
@@ -137,6 +138,7 @@ def test_sparsity_adds_its_pull_to_each_hidden_layer() -> None:
         below = means[layer]
 
 
+@pytest.mark.slow
 def test_members_side_by_side_are_what_each_is_alone() -> None:
     """Though their mean fields come to rest after different numbers of sweeps."""
     dbm = DBM((3, 2), n_chains=5)

@@ -122,6 +122,7 @@ def test_bound_is_tight_where_recognition_is_the_posterior() -> None:
         np.testing.assert_allclose(bound.standard_errors, 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_samples_follow_the_enumerated_joint_and_conditional() -> None:
     dbn = network()
     joint = np.exp(logsumexp(enumerated(dbn)[0], axis=(1, 2)))  # [16, classes]

@@ -130,6 +130,7 @@ def test_chains_of_a_doubled_machine_sample_it_with_its_copies(doubled: Any) -> 
     assert np.abs(v.T @ (plain / plain.sum() - p) @ h).max() > 2 * atol
 
 
+@pytest.mark.slow
 def test_label_units_of_a_machine_doubled_down_are_visible_ones_among_two_hidden_copies() -> None:
     """Free energy, classes and gradient against sums over the states of both copies, the label among the values."""
     n_classes, (n, m) = 3, (4, 2)

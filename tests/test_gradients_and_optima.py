@@ -92,6 +92,7 @@ def trained(learner: Any, optimizer: Any, batch: Batch, epochs: int) -> Any:
     return member(fit.run(learner, optimizer, batch, epochs=epochs, batch_size=len(batch.x), chunk=epochs).params, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_linear_autoencoder_is_principal_component_analysis(tied: bool) -> None:
     """At its optimum it has PCA's reconstruction error, and its decoder spans PCA's subspace; no loss is lower."""

@@ -89,6 +89,7 @@ def test_populations_and_what_has_diverged_are_not_saved(model: Any, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_trained_machine_is_kept(tmp_path: Path) -> None:
     learner = pt.DBM((4, 3), n_chains=10)
     train = pt.Batch((pt.data.digits().train.x[:40] > 0.5).astype(jnp.float32))

@@ -169,6 +169,7 @@ def test_contrastive_divergence_statistic_is_the_gradient_of_its_surrogate(persi
         np.testing.assert_allclose(metrics["reconstruction_error"], error, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_persistent_chains_sample_the_model() -> None:
     """Parameters held fixed, independent chains end up distributed as the enumerated model: a chi-squared test.
 
@@ -189,6 +190,7 @@ def test_persistent_chains_sample_the_model() -> None:
     assert (np.square(counts - expected) / expected).sum() < chi2.isf(2.9e-7, len(VISIBLE) - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_sampling_is_unbiased_at_small_probabilities(dtype: Any) -> None:
     """P = 0.003, where uniform numbers drawn in bfloat16 would give 0.008."""

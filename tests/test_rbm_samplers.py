@@ -119,6 +119,7 @@ def test_swaps_lose_no_state_and_reach_every_neighbour() -> None:
     np.testing.assert_array_equal(swapped, np.array([1, 3, 0, 4, 2])[:, None] * np.ones((1, 3_000)))
 
 
+@pytest.mark.slow
 def test_tempering_mixes_between_modes_that_persistent_chains_do_not_leave() -> None:
     """All on or all off, of equal probability, with a barrier of some 18 nats; every chain starts in one of them."""
     n, strength = 6, 6.0

@@ -118,6 +118,7 @@ def test_a_learned_variance_sinks_no_further_than_its_bound() -> None:
     assert slopes[1][1] < -1.0
 
 
+@pytest.mark.slow
 def test_a_learned_variance_settles_at_its_bound_under_momentum() -> None:
     """Its velocity, which goes on where the slope has ended, is used up and the variance comes back."""
     x = np.random.default_rng(0).standard_normal((200, 2))
@@ -184,6 +185,7 @@ def test_sparsity_moves_the_mean_activation_to_the_target() -> None:
 # ---------------------------------------------------------------- rows of probabilities
 
 
+@pytest.mark.slow
 def test_sampled_data_give_the_expectation_over_binary_rows_not_the_mean_fields() -> None:
     """The chains of PCD do not depend on the rows, so that what differs is the data's statistics, enumerated."""
     values, p = arrays(4, 3, 4.0), np.array([0.2, 0.5, 0.7, 0.9])

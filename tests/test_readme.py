@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.guide
 def test_the_examples_run_and_are_short(tmp_path: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert max(len(example.strip().splitlines()) for example in examples) < 25

@@ -30,6 +30,7 @@ def some(batch: pt.Batch, n: int) -> pt.Batch:
     return jax.tree.map(lambda leaf: leaf[:n], batch)
 
 
+@pytest.mark.slow
 def test_layers_may_be_put_on_a_stack_with_rows_that_its_own_stages_would_refuse(data: pt.data.Splits) -> None:
     """Fewer than a minibatch, without labels, without validation rows; rows of another width are refused."""
     supervised = pt.Stage(pt.SupervisedGreedy(10, (8,)), pt.Sgd(0.5), epochs=1, batch_size=50, patience=3)
@@ -51,6 +52,7 @@ def test_layers_may_be_put_on_a_stack_with_rows_that_its_own_stages_would_refuse
             pt.pretrain([above], pt.Batch(x), valid=valid, below=below)
 
 
+@pytest.mark.slow
 def test_a_stack_grows_in_its_own_folder_and_on_layers_of_any_kind(data: pt.data.Splits, tmp_path: Path) -> None:
     kept, few = pt.checkpoint.Checkpoints(tmp_path), some(data.train, 100)
     first = pt.pretrain([LAYER], few, checkpoints=kept)

@@ -159,6 +159,7 @@ def test_every_solver_keeps_the_protocol(solver: Any, digits: tuple[jax.Array, j
         assert (layer.n_in, layer.n_out) == (many.n_in, many.n_out) == (64, codes.shape[-1])
 
 
+@pytest.mark.slow
 def test_a_solution_is_the_same_compiled_or_not(digits: tuple[jax.Array, jax.Array]) -> None:
     x, new = digits
     solver = SOLVERS["kernel-pca"]
@@ -295,6 +296,7 @@ def test_weight_decay_leaves_fixed_layers_alone() -> None:
         assert np.any(np.asarray(top.weights) != 0.0)
 
 
+@pytest.mark.slow
 def test_fixed_layers_are_passed_through_once_to_the_same_result() -> None:
     """What fine-tuning makes of codes computed beforehand is what it makes of the whole network at every step."""
     batch = pt.Batch(jax.random.uniform(jax.random.key(0), (40, 5)), jnp.arange(40) % 2)

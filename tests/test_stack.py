@@ -91,6 +91,7 @@ def test_lower_layers_inside_the_step_equal_codes_made_once(data: pt.data.Splits
     np.testing.assert_allclose(inside.params.weights, mixed.params[1].weights, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_stack_and_improves_on_chance(data: pt.data.Splits, mixed: pt.Pretrained) -> None:
     keys = population.member_keys(SEEDS)
     start = tuning.classifier(mixed.layers, Classifier(10), keys)
@@ -243,6 +244,7 @@ def test_checkpoints_of_another_run_are_refused(data: pt.data.Splits, tmp_path) 
         pt.fine_tune(pt.shuffle(first.layers, population.member_keys([0])), stage, train, checkpoints=tuning)
 
 
+@pytest.mark.slow
 def test_an_output_layer_of_another_run_is_refused(data: pt.data.Splits, tmp_path: Path) -> None:
     """It is kept from when it is trained, before the fine-tuning has anything to keep."""
     train = jax.tree.map(lambda leaf: leaf[:100], data.train)

@@ -49,6 +49,7 @@ def test_of_several_candidates_all_come_up(data: pt.data.Splits) -> None:
         assert set(met) == set(candidates[row])
 
 
+@pytest.mark.slow
 def test_measures_are_of_rows_from_the_first_to_the_last(data: pt.data.Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that are sorted by class: a layer is measured on rows of all."""
     monkeypatch.setattr(stack, "MONITOR_ROWS", 50)
@@ -90,6 +91,7 @@ def test_what_a_probe_and_monitors_tell_nothing_of_is_resumed(data: pt.data.Spli
     np.testing.assert_array_equal(gone_on.params, pt.run(Shift(), pt.Sgd(0.1), data.valid, epochs=2, **options).params)
 
 
+@pytest.mark.slow
 def test_partially_supervised_layers_learn_from_the_labels_there_are(data: pt.data.Splits) -> None:
     """With few labels and a large weight the codes tell the classes better than without; weight 0 changes nothing."""
     y = np.where(np.arange(len(data.train.x)) % 10 == 0, data.train.y, -1)

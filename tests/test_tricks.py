@@ -56,6 +56,7 @@ def test_a_perceptron_separates_what_is_separable_and_takes_no_hidden_layer() ->
         pt.Perceptron(2, (3,))
 
 
+@pytest.mark.slow
 def test_the_squared_error_is_descended_and_measured() -> None:
     """Its gradient is that of the sum written in NumPy, by finite differences."""
     learner = pt.SquaredErrorClassifier(3, (4,), output_scale=1.0)
@@ -154,6 +155,7 @@ def test_rotations_turn_within_their_range_and_none_is_none() -> None:
         Rotations((8, 8), np.array([0.0, 90.0]))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_fine_tuning_sees_augmented_rows_and_its_monitors_do_not() -> None:
     """With images turned by nothing it is the plain run, also above a layer that is held."""
     train, valid = (jax.tree.map(lambda leaf: leaf[:200], part) for part in digits()[:2])

@@ -98,6 +98,7 @@ def exact_log_likelihood(dbn: DBN, x: np.ndarray) -> float:
     return float(logsumexp(log_table(dbn.generative[0], h, x).T + prior - logsumexp(prior), axis=1).mean())
 
 
+@pytest.mark.slow
 def test_fine_tuning_by_up_down_raises_the_exact_likelihood() -> None:
     """Three patterns; a population that starts from an untrained stack."""
     patterns = np.float32([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]])
