@@ -121,6 +121,7 @@ def test_likelihood_gradient_is_data_minus_model_free_energy_gradient() -> None:
         np.testing.assert_allclose(b, c, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 10])
 def test_contrastive_divergence_is_unbiased_for_its_own_chain(k: int) -> None:
     """CD-k's mean is data minus the k-step chain, whose distribution the transition matrix gives; at k = 10 that *is*

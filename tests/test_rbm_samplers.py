@@ -54,6 +54,7 @@ def simulate(machine: RBM, params: RBMParams, rows: Batch, steps: int, chains: A
     return run(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
     [

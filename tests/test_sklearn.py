@@ -97,6 +97,7 @@ def test_partial_fits_are_one_run(digits: tuple[np.ndarray, np.ndarray]) -> None
         twice.partial_fit(np.where(X == 16, 17, X))
 
 
+@pytest.mark.slow
 def test_persistent_chains_outlast_a_change_of_the_batch_size(digits: tuple[np.ndarray, np.ndarray]) -> None:
     model = RBMTransformer(8, batch_size=10, persistent=True, random_state=3).partial_fit(digits[0][:50])
     assert model.set_params(batch_size=25).partial_fit(digits[0][:50]).n_iter_ == 2

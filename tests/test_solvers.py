@@ -284,6 +284,7 @@ def test_solved_layers_stack(digits: tuple[jax.Array, jax.Array]) -> None:
     np.testing.assert_allclose(codes.std(axis=0), 1.0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_weight_decay_leaves_fixed_layers_alone() -> None:
     """A kernel layer and a rescaling keep every bit under any recipe with decay; the output layer above them moves."""
     x = jax.random.uniform(jax.random.key(0), (40, 5))

@@ -249,6 +249,7 @@ def test_dropout_zeroes_its_rate_and_divides_the_rest() -> None:
     assert abs((both != 0.0).mean() - kept) < SIGMAS * np.sqrt(kept * (1.0 - kept) / both.size)  # independent masks
 
 
+@pytest.mark.slow
 def test_dropout_follows_the_key_and_leaves_evaluation_alone() -> None:
     """The metrics of training are those under dropout; rate 0 drops nothing."""
     labels = np.abs(LABELS)

@@ -63,6 +63,7 @@ def test_wake_and_sleep_states_follow_recognition_and_generation() -> None:
     )
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_log_probability_of_the_sampled_states() -> None:
     """Generative layers of the wake states, recognition layers of the sleep states, and the top machine's CD of the
     free energies of data and chains, by jax.grad.
