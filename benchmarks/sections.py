@@ -13,7 +13,7 @@ from benchmarks.experiment import Experiment
 from benchmarks.illustrations import illustrations
 from benchmarks.inline import inlined
 from benchmarks.outcomes import failed, found, outcomes
-from benchmarks.page import blocks, details, element, escape, figure, link, table
+from benchmarks.page import blocks, details, element, escape, figure, inline, link, table
 from benchmarks.render import (
     by_data,
     by_level,
@@ -101,7 +101,7 @@ def _scale(item: Shown) -> str:
     here = f"; {experiment.name}, scale {item.scale}"
     text = [
         element("h3", f"Scale {element('code', escape(item.scale))}", id=item.anchor),
-        element("p", f"{escape(capital(experiment.scales[item.scale].note.rstrip('.')))}."),
+        element("p", inline(f"{capital(experiment.scales[item.scale].note.rstrip('.'))}.")),
     ]
     levels = by_level(rows)
     if levels:
