@@ -110,12 +110,12 @@ class Growth(NamedTuple):
 
 
 def growth(without: Errors, pretrained: Errors) -> Growth | None:
-    """The third claim, from the seeds of which there are both kinds at all depths; None of fewer than two seeds or
-    depths.
+    """The third claim, from the seeds of which there are both kinds at all depths; None of fewer than `FEW` seeds, or
+    of one depth.
     """
     depths = sorted(set(without) & set(pretrained))
     seeds = sorted(set.intersection(*(set(kind[depth]) for kind in (without, pretrained) for depth in depths)))
-    if len(seeds) < 2 or len(depths) < 2:
+    if len(seeds) < FEW or len(depths) < 2:
         return None
     gaps = np.array([[without[depth][seed] - pretrained[depth][seed] for depth in depths] for seed in seeds])
     centred = np.array(depths) - np.mean(depths)
@@ -166,8 +166,7 @@ def findings(rows: Sequence[Summary], baseline: str) -> list[str]:
         if min(len(kind[depth]) for kind in (without, pretrained) for depth in depths) < FEW:
             text += ["", f"- Nothing is claimed from fewer than {FEW} seeds of a kind, and nothing of them is tested."]
         else:
-            grown = growth(without, pretrained)
-            text += ["", *verdicts(compared, None if grown is None or grown.seeds < FEW else grown)]
+            text += ["", *verdicts(compared, growth(without, pretrained))]
     if not text:
         return []
     return [

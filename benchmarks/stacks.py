@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks.experiment import Pairs, Plan, digest
+from pretrain import population
 from pretrain.checkpoint import Checkpoints
 from pretrain.data import Splits
 from pretrain.progress import Progress
@@ -124,16 +125,16 @@ class Stacks:
 
 def repeated(stack: Pretrained, members: int) -> Pretrained:
     """A stack of one member as that of so many alike."""
-
-    def alike(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf[np.zeros(members, int)], tree)
-
     progress = tuple(
         each._replace(
-            fits=alike(each.fits),
-            best=alike(each.best),
+            fits=population.repeated(each.fits, members),
+            best=population.repeated(each.best, members),
             history={name: values.repeat(members, axis=1) for name, values in each.history.items()},
         )
         for each in stack.progress
     )
-    return stack._replace(layers=alike(stack.layers), params=alike(stack.params), progress=progress)
+    return stack._replace(
+        layers=population.repeated(stack.layers, members),
+        params=population.repeated(stack.params, members),
+        progress=progress,
+    )

@@ -92,7 +92,7 @@ class Summary:
         if len(lines) >= 2 and self.units and part != "test":
             return Estimate(float(np.mean([line[name] for line in lines])))  # of other units than those
         if len(lines) >= 2:
-            return self.mean({line["seed"] if self.units else at: line[name] for at, line in enumerate(lines)})
+            return self.mean({line["seed"]: line[name] for line in lines})
         if not lines:
             return Estimate()
         (line,) = lines

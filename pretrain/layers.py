@@ -76,6 +76,16 @@ class Dense:
         return ACTIVATIONS[self.activation](self.preactivation(x))
 
 
+def side_by_side(layer: Any) -> int | None:
+    """How many members a layer has: 0 of one alone, without a member axis; None if it does not say by its ``shapes``
+    how many dimensions its arrays have.
+    """
+    for array, dimensions in getattr(layer, "shapes", {}).items():
+        shape = getattr(layer, array).shape
+        return 0 if len(shape) == len(dimensions) else shape[0]
+    return None
+
+
 @struct.dataclass
 class KernelMap:
     """An affine map of kernels with landmarks: ``k(x, landmarks) @ projection + bias``.

@@ -12,7 +12,7 @@ from jax import Array
 
 from pretrain import struct
 from pretrain.checks import check_examples, check_labels
-from pretrain.layers import ACTIVATIONS, Dense, compose
+from pretrain.layers import ACTIVATIONS, Dense, compose, side_by_side
 from pretrain.population import member
 from pretrain.types import Batch
 
@@ -79,28 +79,14 @@ def _check(network: Any) -> None:
         )
 
 
-def _lowest(network: Network | Unrolled) -> tuple[Any, ...]:
-    """The layers that a row goes through first."""
+def lower_layers(network: Network | Unrolled) -> tuple[Any, ...]:
+    """The layers that a row goes through first, all of a network's."""
     return network.encoder if isinstance(network, Unrolled) else network.layers
 
 
-def _members(network: Network | Unrolled) -> int | None:
-    """How many networks these are side by side; None of one alone."""
-    lowest = _lowest(network)[0]
-    for array, dimensions in getattr(lowest, "shapes", {}).items():
-        if len(shape := getattr(lowest, array).shape) != len(dimensions):
-            return shape[0]
-    return None
-
-
-def alone(network: Network | Unrolled) -> bool:
-    """Whether it is one network, without a member axis, as far as its lowest layer tells."""
-    return bool(getattr(_lowest(network)[0], "shapes", {})) and _members(network) is None
-
-
 def _in_blocks(network: Any, x: Any) -> np.ndarray:
-    layers = _lowest(network)
-    if (members := _members(network)) is not None:
+    layers = lower_layers(network)
+    if members := side_by_side(layers[0]):
         raise ValueError(f"this is a population of {members} networks: take one with pretrain.member(network, index)")
     x = np.asarray(x) if not isinstance(x, jax.Array) else x
     check_examples(x)
@@ -121,7 +107,7 @@ def encode(network: Network | Unrolled, x: Any, depth: int | None = None) -> np.
         ValueError: if ``x`` or ``depth`` does not fit the network.
     """
     _check(network)
-    layers = _lowest(network)
+    layers = lower_layers(network)
     if depth is None:
         depth = len(layers) - (isinstance(network, Network) and network.head)
     if not 1 <= depth <= len(layers):
@@ -169,8 +155,8 @@ def evaluate(network: Network, batch: Batch) -> Any:
         ValueError: if the batch does not fit the network.
     """
     _check(network)
-    if _members(network) is not None:
-        return np.array([evaluate(member(network, index), batch) for index in range(_members(network) or 0)])
+    if members := side_by_side(lower_layers(network)[0]):
+        return np.array([evaluate(member(network, index), batch) for index in range(members)])
     logits, labels = _logits(network, batch.x), None if batch.y is None else np.asarray(batch.y)
     check_labels(labels, len(batch.x), network.layers[-1].n_out)
     return float(100.0 * (logits.argmax(axis=-1) != labels).mean()) if np.isfinite(logits).all() else float("nan")

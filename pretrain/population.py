@@ -7,7 +7,7 @@ leaf of its recipe; all members share the static choices (sizes, step counts, ba
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jax.sharding import PartitionSpec as P
 
 from pretrain.checks import check_seeds
 from pretrain.types import Batch
+
+T = TypeVar("T")
 
 
 def member_keys(seeds: Sequence[int] | np.ndarray) -> Array:
@@ -121,6 +123,11 @@ def member(tree: Any, index: int) -> Any:
 def stacked(trees: Sequence[Any]) -> Any:
     """Members as a population: the inverse of `member`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def repeated(tree: T, members: int) -> T:
+    """A population of one as that of so many alike."""
+    return jax.tree.map(lambda leaf: leaf[np.zeros(members, int)], tree)
 
 
 def n_members(tree: Any) -> int:

@@ -12,7 +12,9 @@ from jax import Array
 
 from pretrain import fit, population, solution
 from pretrain.checks import check_batch, check_data, check_examples, check_recipe, check_run
+from pretrain.layers import side_by_side
 from pretrain.learners.classifier import Classifier
+from pretrain.network import Network, Unrolled, lower_layers
 from pretrain.stage import Stage, codes, trained_layer
 from pretrain.types import Batch, Layer, Learner, Solver
 
@@ -45,8 +47,7 @@ def check_stages(
                 above = _passed(below)
                 seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
                 continue
-            if not isinstance(stage, Stage):
-                raise ValueError(f"a stack is of stages; got {type(stage).__name__}: Stage(learner, optimizer, epochs)")
+            check_stage(stage)
             _check_codes(below, stage.learner)
             learner = population.broadcast(stage.learner, keys.shape[0])
             if isinstance(stage.learner, Solver):
@@ -55,8 +56,7 @@ def check_stages(
                     raise ValueError(f"{type(stage.learner).__name__} is solved: give no optimizer and no epochs")
                 params = jax.eval_shape(lambda batch, keys, of=learner: solution.solutions(of, batch, keys), seen, keys)
             else:
-                if stage.optimizer is None:
-                    raise ValueError(f"{type(stage.learner).__name__} is trained: give an optimizer and epochs")
+                assert stage.optimizer is not None
                 check_recipe(stage.optimizer)
                 check_run(
                     stage.learner,
@@ -75,6 +75,22 @@ def check_stages(
             raise ValueError(f"layer {index + 1} of {len(stages)}: {error}") from error
         above = _passed(below)
         seen, monitors = above(seen), {name: above(batch) for name, batch in monitors.items()}
+
+
+def check_stage(stage: Any) -> None:
+    """Raises: ValueError: of what is no `Stage`, or one that is trained and has no optimizer."""
+    if not isinstance(stage, Stage):
+        raise ValueError(f"a stage was asked for; got {type(stage).__name__}: Stage(learner, optimizer, epochs)")
+    if stage.optimizer is None and not isinstance(stage.learner, Solver):
+        raise ValueError(f"{type(stage.learner).__name__} is trained: give an optimizer and epochs")
+
+
+def check_params(params: Any, members: int) -> None:
+    """Raises: ValueError: if initial parameters are those of another number of members."""
+    if isinstance(params, Network | Unrolled) and side_by_side(lower_layers(params)[0]) == 0:
+        raise ValueError("params are one network's, without a member axis: give params=pretrain.stacked([network])")
+    if (found := population.n_members(params)) != members:
+        raise ValueError(f"params have {found} members but there are {members} seeds: give one seed for each")
 
 
 def _passed(layer: Any) -> Callable[[Batch], Batch]:
@@ -118,12 +134,11 @@ def check_layers(layers: Sequence[Layer], learner: Learner | Solver, train: Batc
             f"the hidden layers are the pretrained ones; got n_hidden={learner.n_hidden} too: leave it out, or pass no "
             "layers"
         )
-    for array, dimensions in getattr(layers[0], "shapes", {}).items():
-        if getattr(layers[0], array).ndim == len(dimensions):
-            raise ValueError(
-                "these are the layers of one network, without a member axis: give pretrain.stacked([layers]), with as "
-                "many copies as there are seeds"
-            )
+    if side_by_side(layers[0]) == 0:
+        raise ValueError(
+            "these are the layers of one network, without a member axis: give pretrain.stacked([layers]), which serve "
+            "all seeds, or as many copies as there are seeds"
+        )
     found = population.n_members(layers)
     if found not in (1, members):
         raise ValueError(

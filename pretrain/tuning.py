@@ -18,14 +18,14 @@ from pretrain import population
 from pretrain.checkpoint import Checkpoints, fingerprint
 from pretrain.layers import Dense
 from pretrain.learners.classifier import Classifier, output_layer
-from pretrain.network import Network, Unrolled, alone
-from pretrain.preflight import check_layers
+from pretrain.network import Network, Unrolled
+from pretrain.preflight import check_layers, check_params, check_stage
 from pretrain.progress import INIT, Progress
 from pretrain.report import Report
 from pretrain.rows import Augment
 from pretrain.stack import Pretrained
 from pretrain.stage import Stage, above, folder, train_stage
-from pretrain.types import Batch, Layer, Solver
+from pretrain.types import Batch, Layer
 
 FINE_TUNING, OUTPUT_LAYER = "fine-tuning", "output layer"
 
@@ -54,8 +54,8 @@ def fine_tune(
     Args:
         layers: pretrained layers (or the stack), on which a new output layer is put where the learner is a
             `Classifier`; those of one member serve all seeds. () starts from the learner's own random initialisation.
-            Layers that stay fixed (`KernelMap`,
-            `Rescaling`), as long as they are the lowest, are passed through only once, unless rows are augmented.
+            Layers that stay fixed (`KernelMap`, `Rescaling`), as long as they are the lowest, are passed through only
+            once, unless rows are augmented.
         stage: the objective, its recipe and how long.
         train: the training rows.
         valid: if given, measured after every epoch; with ``stage.patience`` it chooses the parameters that are kept.
@@ -76,11 +76,8 @@ def fine_tune(
         ValueError: if data, layers and learner do not suit each other, or the checkpoints are another run's.
     """
     layers = layers.layers if isinstance(layers, Pretrained) else layers
-    for each in (stage, output):
-        if each is not None and not isinstance(each, Stage):
-            raise ValueError(f"fine-tuning is a Stage(learner, optimizer, epochs); got {type(each).__name__}")
-        if each is not None and each.optimizer is None and not isinstance(each.learner, Solver):
-            raise ValueError(f"{type(each.learner).__name__} is trained: give an optimizer and epochs")
+    for each in (stage,) if output is None else (stage, output):
+        check_stage(each)
     if isinstance(layers, Network):
         goes_on = (
             "a whole network goes on as fine_tune((), ..., params=pretrain.stacked([network]))"
@@ -93,10 +90,8 @@ def fine_tune(
             "params are whole networks, in place of layers, and all of them are trained: give params and neither "
             f"layers nor fixed; got {len(layers)} layers and fixed={fixed}"
         )
-    if isinstance(params, Network | Unrolled) and alone(params):
-        raise ValueError("params are one network's, without a member axis: give params=pretrain.stacked([network])")
-    if params is not None and (found := population.n_members(params)) != len(seeds):
-        raise ValueError(f"params have {found} members but there are {len(seeds)} seeds: give one seed for each")
+    if params is not None:
+        check_params(params, len(seeds))
     stage_keys = jax.vmap(lambda key: jax.random.fold_in(key, FINE_TUNE))(population.member_keys(seeds))
     monitors = {} if valid is None else {"valid": valid}
     if checkpoints is not None:
@@ -113,7 +108,7 @@ def fine_tune(
     if params is None and layers:
         learner = check_layers(layers, stage.learner, train, len(seeds))
         if population.n_members(layers) < len(seeds):
-            layers = _repeated(layers, len(seeds))
+            layers = population.repeated(tuple(layers), len(seeds))
         if not 0 <= fixed <= len(layers):
             raise ValueError(f"fixed must lie in 0..{len(layers)}, the number of layers; got {fixed}")
         held = [*layers[:fixed], *itertools.takewhile(lambda layer: getattr(layer, "fixed", False), layers[fixed:])]
@@ -130,11 +125,6 @@ def fine_tune(
     progress = train_stage(FINE_TUNING, stage, *rows, stage_keys, params, checkpoints, report, chunk, mesh, **within)
     progress = progress._replace(seconds=progress.seconds + before)
     return _on(held, progress) if held else progress
-
-
-def _repeated(layers: Sequence[Layer], members: int) -> tuple[Layer, ...]:
-    """The layers of one member as those of so many alike."""
-    return jax.tree.map(lambda leaf: jnp.repeat(leaf, members, axis=0), tuple(layers))
 
 
 def _output_layer(

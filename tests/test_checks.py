@@ -89,7 +89,7 @@ def test_what_is_no_recipe_or_no_stage_is_told() -> None:
         r"must be a recipe such as Sgd\(0.1\); got 0.1": lambda: run(optimizer=0.1),
         "Silent.evaluate must return at least one measure": lambda: run(Silent(3)),
         r"stages are a list, one a layer; got a Stage: write \[stage\]": lambda: pt.pretrain(stage, train),
-        "layer 1 of 1: a stack is of stages; got Classifier": lambda: pt.pretrain([CLASSIFIER], train),
+        "layer 1 of 1: a stage was asked for; got Classifier": lambda: pt.pretrain([CLASSIFIER], train),
         "layer 1 of 1: the optimizer must be a recipe": lambda: pt.pretrain([pt.Stage(CLASSIFIER, 0.1, 1, 10)], train),
     }
     for message, call in refused.items():

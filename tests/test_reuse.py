@@ -115,7 +115,7 @@ def test_what_is_no_network_or_population_says_what_to_give(data: pt.data.Splits
 
 def test_fine_tuning_that_cannot_begin_says_why(data: pt.data.Splits, stack: pt.Pretrained) -> None:
     for given, message in (
-        ({"stage": TUNING.learner}, r"fine-tuning is a Stage\(learner, optimizer, epochs\); got Classifier"),
+        ({"stage": TUNING.learner}, r"a stage was asked for; got Classifier: Stage\(learner, optimizer, epochs\)"),
         ({"stage": pt.Stage(pt.Classifier(10))}, "Classifier is trained: give an optimizer and epochs"),
         ({"output": pt.Stage(pt.Classifier(10))}, "Classifier is trained: give an optimizer and epochs"),
         ({"layers": (), "params": pt.unroll(stack), "seeds": [0, 1]}, "params have 1 members but there are 2 seeds"),

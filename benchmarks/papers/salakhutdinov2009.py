@@ -143,10 +143,10 @@ def variants() -> dict[str, dict[str, Plan]]:
     def machine(sizes: dict[str, int] | None = None, **numbers: float) -> Plan:
         return sparse(refitted(large(warm_up=2.0, **(sizes or {}))["dbm"], None), 20, 100, **numbers)
 
-    def shifted(plan: Plan, **when: Shifts) -> Plan:
-        return dataclasses.replace(plan, **(when or {"augment": SHIFTS}))
+    def shifted(plan: Plan, *when: str) -> Plan:
+        return dataclasses.replace(plan, **dict.fromkeys(when, SHIFTS))
 
-    always = {"augment": SHIFTS, "augment_tuning": SHIFTS}
+    pretraining, tuning = "augment", "augment_tuning"
     machines = {
         "dbm-half": machine(input_dropout=0.5),
         "dbm-joint-10": machine({"joint_epochs": 10}),
@@ -157,12 +157,12 @@ def variants() -> dict[str, dict[str, Plan]]:
         "dbm-4000": machine({"n_hidden": 4_000}, front_rate=0.002),
         "dbm-fine": machine(front_rate=0.004),
         "dbm-fine-half": machine(front_rate=0.004, input_dropout=0.5),
-        "dbm-shifts": shifted(machine()),
-        "dbm-shifts-half": shifted(machine(input_dropout=0.5)),
-        "dbm-shifts-long": shifted(machine({"front_epochs": 180})),
-        "dbm-shifts-all": shifted(machine(), **always),
-        "dbm-shifts-all-half": shifted(machine(input_dropout=0.5), **always),
-        "dbm-shifts-tuning": shifted(machine(), augment_tuning=SHIFTS),
+        "dbm-shifts": shifted(machine(), pretraining),
+        "dbm-shifts-half": shifted(machine(input_dropout=0.5), pretraining),
+        "dbm-shifts-long": shifted(machine({"front_epochs": 180}), pretraining),
+        "dbm-shifts-all": shifted(machine(), pretraining, tuning),
+        "dbm-shifts-all-half": shifted(machine(input_dropout=0.5), pretraining, tuning),
+        "dbm-shifts-tuning": shifted(machine(), tuning),
         "dbm-foveated": machine(front_rate=0.002),
         "dbm-foveated-sparse": machine(front_rate=0.002, front_cost=4.0),
         "dbm-foveated-long": machine({"front_epochs": 120}, front_rate=0.002, front_cost=4.0),
